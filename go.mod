@@ -1,0 +1,3 @@
+module github.com/incoming-mx/incoming
+
+go 1.26

@@ -1,0 +1,89 @@
+package header
+
+import "bytes"
+
+// Scanner finds where the header of a message ends while its text streams by.
+// It keeps no more than the start of one line. The zero Scanner is ready.
+type Scanner struct {
+	size    int64 // octets of the header, the empty line not counted
+	fields  int
+	done    bool
+	partial []byte // an unfinished line's start, at most maxPartial+1
+	partLen int64  // how long that line is so far
+}
+
+// maxPartial is how much of a line is kept to tell what it is.
+const maxPartial = 1000
+
+type lineKind int
+
+const (
+	lineEnd   lineKind = iota // the header ends before this line
+	lineField                 // a field begins
+	lineFold                  // the last field goes on
+)
+
+// Write takes the next octets of the text. It never fails.
+func (s *Scanner) Write(p []byte) (int, error) {
+	n := len(p)
+	for len(p) > 0 && !s.done {
+		i := bytes.IndexByte(p, '\n')
+		if i < 0 {
+			s.keep(p)
+			break
+		}
+		line := p[:i+1]
+		if s.partLen > 0 {
+			s.keep(line)
+			line = s.partial
+		}
+		length := max(s.partLen, int64(len(line)))
+		s.partial, s.partLen = s.partial[:0], 0
+		if s.line(line) == lineEnd {
+			s.partial = nil
+			break
+		}
+		s.size += length
+		p = p[i+1:]
+	}
+	return n, nil
+}
+
+func (s *Scanner) keep(p []byte) {
+	s.partLen += int64(len(p))
+	s.partial = append(s.partial, p[:min(len(p), maxPartial+1-len(s.partial))]...)
+}
+
+// line takes one line, whole or its first maxPartial+1 octets.
+func (s *Scanner) line(line []byte) lineKind {
+	kind := lineEnd
+	switch {
+	case len(trimLineEnd(line)) == 0:
+	case line[0] == ' ' || line[0] == '\t':
+		if s.fields > 0 {
+			kind = lineFold
+		}
+	default:
+		if _, value := split(line); value > 0 {
+			kind = lineField
+			s.fields++
+		}
+	}
+	s.done = s.done || kind == lineEnd
+	return kind
+}
+
+// Done reports whether the end of the header has been seen.
+func (s *Scanner) Done() bool { return s.done }
+
+// Size is the octets of the header seen so far, an unfinished line included,
+// the empty line behind it not.
+func (s *Scanner) Size() int64 {
+	if s.done {
+		return s.size
+	}
+	return s.size + s.partLen
+}
+
+// Fields is the number of fields seen so far.
+func (s *Scanner) Fields() int { return s.fields }

@@ -1,0 +1,227 @@
+// Package telemetry is what Incoming says about itself: Hooks is a struct of
+// funcs, one a fact. Packages logging and metrics turn it into slog lines and
+// Prometheus metrics; an application may hang its own funcs in.
+//
+// A hook is called inline by the goroutine that saw the fact, often many at
+// once: it must be safe for that, must not block and must not panic. Events
+// carry standard-library types only. Addresses and hello names in them are the
+// peer's text, unverified: escape them before they are shown.
+package telemetry
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Hooks is the funcs to call. A nil func is not called; the zero Hooks is
+// silent.
+type Hooks struct {
+	SessionConnect      func(SessionConnect)
+	SessionAccepted     func(SessionAccepted)
+	SessionRejected     func(SessionRejected)
+	SessionClosed       func(SessionClosed)
+	SessionDialogue     func(SessionDialogue)
+	MessageQueued       func(MessageQueued)
+	MessageDiscarded    func(MessageDiscarded)
+	MessageEnqueueError func(MessageEnqueueError)
+	DeliveryResult      func(DeliveryResult)
+	DeliveryHeld        func(DeliveryHeld)
+	DeliveryDead        func(DeliveryDead)
+	QueueDepth          func(QueueDepth)
+	QueueSwept          func(QueueSwept)
+	PolicyDecision      func(PolicyDecision)
+	LimitHit            func(LimitHit)
+	SmugglingBlocked    func(SmugglingBlocked)
+	TLSHandshake        func(TLSHandshake)
+	SpoolError          func(SpoolError)
+	Panic               func(Panic)
+}
+
+// Emit calls hook with the event, if there is a hook.
+func Emit[E any](hook func(E), event E) {
+	if hook != nil {
+		hook(event)
+	}
+}
+
+// Session is what every event of a session carries.
+type Session struct {
+	ID       string         // unique within the process
+	Listener string         // the listener's name
+	Peer     netip.AddrPort // invalid for a peer without an IP address
+	Hello    string         // the name given in EHLO or HELO; "" before
+}
+
+// SessionConnect: a connection was taken from a listener.
+type SessionConnect struct{ Session }
+
+// SessionAccepted: it passed the limits and StageConnect and was sent the
+// banner.
+type SessionAccepted struct{ Session }
+
+// SessionRejected: a reply of 4xx or 5xx was given at any stage: a connection,
+// a command or a message refused.
+type SessionRejected struct {
+	Session
+	Stage    string // connect, hello, mail, rcpt, data, header, message, starttls, command
+	Reply    string // the reply as sent, "550 5.7.1 …"
+	Code     int    // its first number
+	Reason   string // why, for us: never sent to the peer
+	Policy   string // the policy that refused; "" when the engine or a limit did
+	MailFrom string // the reverse-path; "" before MAIL and for the null sender
+	Rcpt     string // at rcpt: the recipient in question
+}
+
+// SessionClosed: the connection ended.
+type SessionClosed struct {
+	Session
+	Reason   string // quit, eof, timeout, drain, limit, error, …: a short word
+	Err      error  // what ended it, when it was an error
+	Duration time.Duration
+	Messages int // accepted in this session
+	BytesIn  int64
+	BytesOut int64
+}
+
+// SessionDialogue is one line of the dialogue, without message text; for
+// debugging. It is only made when the hook is set.
+type SessionDialogue struct {
+	Session
+	FromPeer bool
+	Line     string // without line end
+}
+
+// MessageQueued: a message was committed.
+type MessageQueued struct {
+	Session
+	ID        string
+	MailFrom  string
+	Rcpts     []string
+	Size      int64  // octets as stored
+	MessageID string // the Message-ID field; unverified
+	TLS       string // "TLS 1.3"; "" in clear
+	Depth     int    // live messages in the queue, this one included
+	Commit    time.Duration
+	Duration  time.Duration // from MAIL to commit
+}
+
+// MessageDiscarded: a policy asked that a message be told 250 and forgotten.
+type MessageDiscarded struct {
+	Session
+	ID       string
+	Policy   string
+	MailFrom string
+	Rcpts    []string
+	Size     int64
+}
+
+// MessageEnqueueError: a message could not be taken into the queue.
+type MessageEnqueueError struct {
+	Session
+	ID     string // "" when not even begun
+	Reason string // full, no_space, busy, sick, too_large, closed, error
+	Err    error
+	Size   int64 // octets attempted
+}
+
+// DeliveryResult: an attempt at delivery ended.
+type DeliveryResult struct {
+	ID       string
+	Attempt  int
+	Outcome  string // acked, partial, retry, rejected, spent, released, abandoned
+	Reason   error  // nil when acked
+	Duration time.Duration
+	Age      time.Duration // since received
+	MailFrom string
+	Rcpts    []string  // the recipients attempted
+	Next     time.Time // of a retry
+	Panicked bool
+}
+
+// DeliveryHeld: an adapter failed so often in a row that deliveries are held
+// back (Held), or has come back (not Held).
+type DeliveryHeld struct {
+	Held     bool
+	Failures int
+	Reason   error
+}
+
+// DeliveryDead: a message became a dead letter.
+type DeliveryDead struct {
+	ID       string
+	Kind     string // rejected, spent, panic, corrupt
+	Reason   string
+	Attempt  int
+	MailFrom string
+	Rcpts    []string
+}
+
+// QueueDepth: the queue's gauges, every 5 s.
+type QueueDepth struct {
+	Ready, Waiting, Leased, Dead, Drafts int
+	OldestAge                            time.Duration // 0 when empty
+}
+
+// QueueSwept: a dead letter had its age and was removed.
+type QueueSwept struct {
+	ID       string
+	MailFrom string
+	Rcpts    []string
+	Reason   string
+	Kind     string
+	DeadAt   time.Time
+}
+
+// PolicyDecision: a policy objected, or set a mark. A policy that had no
+// objection is not told.
+type PolicyDecision struct {
+	Session
+	Policy   string
+	Stage    string
+	Decision string // reject, tempfail, discard, quarantine, error
+	Reason   string
+	Duration time.Duration
+}
+
+// LimitHit: a limit refused something.
+type LimitHit struct {
+	Session
+	Limit string // the option's key, such as limits.connections_per_ip
+	Use   int64  // how much of it was in use, the refused one included
+	Max   int64
+}
+
+// SmugglingBlocked: bytes that another server might have taken for the end of
+// data or for a command were not.
+type SmugglingBlocked struct {
+	Session
+	What string // bare_lf, bare_cr, starttls_pipelined, data_after_refusal
+}
+
+// TLSHandshake: a handshake ended.
+type TLSHandshake struct {
+	Session
+	Version    string
+	Cipher     string
+	ServerName string
+	Duration   time.Duration
+	Err        error // nil when it succeeded
+}
+
+// SpoolError: the storage failed, or an entry in it is not what it should be.
+type SpoolError struct {
+	Op   string // what was being done: commit, lease, recover, probe, …
+	Path string
+	ID   string // "" when no message is concerned
+	Err  error
+	Sick bool // the queue is sick from now on
+	Well bool // the queue is well again: Err is nil
+}
+
+// Panic: code that was called panicked and was recovered.
+type Panic struct {
+	Where string // adapter, policy NAME, session, …
+	ID    string // the message or session concerned
+	Value any
+	Stack []byte
+}
