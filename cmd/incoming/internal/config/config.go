@@ -1,0 +1,152 @@
+// Package config is the daemon's configuration: one table of keys (see [Keys])
+// from which come the parser of files, the --set flag, the printed default, the
+// manual's table and what a reload reports. It knows what a value looks like
+// and which values fit together, and nothing of what they are used for.
+//
+// A limit or timeout of zero is its default, a negative one, or "none", is no
+// limit. A list that is not given is its default, an empty one is empty.
+package config
+
+// Config is a whole configuration, defaults filled in. Each leaf has a [Key].
+type Config struct {
+	Hostname    string     `toml:"hostname"`
+	Domains     []Domain   `toml:"domains"`
+	Recipients  []string   `toml:"recipients"`
+	Policies    []Policy   `toml:"policies"`
+	BareNewline Newline    `toml:"bare_newline"`
+	BareFrom    []Network  `toml:"bare_newline_networks"`
+	Listeners   []Listener `toml:"listener"`
+
+	Limits        Limits        `toml:"limits"`
+	Timeouts      Timeouts      `toml:"timeouts"`
+	Queue         Queue         `toml:"queue"`
+	Delivery      Delivery      `toml:"delivery"`
+	Webhook       Webhook       `toml:"webhook"`
+	Command       Command       `toml:"command"`
+	RateLimit     RateLimit     `toml:"rate_limit"`
+	AccessList    AccessList    `toml:"access_list"`
+	MaxSize       MaxSize       `toml:"max_size"`
+	MaxRecipients MaxRecipients `toml:"max_recipients"`
+	HTTP          HTTP          `toml:"http"`
+	Metrics       Metrics       `toml:"metrics"`
+	Log           Log           `toml:"log"`
+}
+
+// Listener is one [[listener]].
+type Listener struct {
+	Name    string   `toml:"name"`
+	Address HostPort `toml:"address"`
+	TLS     TLSMode  `toml:"tls"`
+	Cert    string   `toml:"cert"`
+	Key     string   `toml:"key"`
+}
+
+// Label is how the listener is called: its name, else its address.
+func (l Listener) Label() string {
+	if l.Name != "" {
+		return l.Name
+	}
+	return l.Address.String()
+}
+
+// Limits is [limits].
+type Limits struct {
+	Connections       Count     `toml:"connections"`
+	ConnectionsPerIP  Count     `toml:"connections_per_ip"`
+	Exempt            []Network `toml:"exempt"`
+	MessageSize       Size      `toml:"message_size"`
+	Recipients        Count     `toml:"recipients"`
+	Commands          Count     `toml:"commands"`
+	Errors            Count     `toml:"errors"`
+	RefusedRecipients Count     `toml:"refused_recipients"`
+	CommandLine       Count     `toml:"command_line"`
+	Header            Size      `toml:"header"`
+	HeaderFields      Count     `toml:"header_fields"`
+	Received          Count     `toml:"received"`
+	Buffers           Size      `toml:"buffers"`
+}
+
+// Timeouts is [timeouts].
+type Timeouts struct {
+	Command Duration `toml:"command"`
+	TLS     Duration `toml:"tls"`
+	Data    Duration `toml:"data"`
+	Write   Duration `toml:"write"`
+	Session Duration `toml:"session"`
+	Policy  Duration `toml:"policy"`
+	Drain   Duration `toml:"drain"`
+}
+
+// Queue is [queue].
+type Queue struct {
+	Path          string   `toml:"path"`
+	Fsync         bool     `toml:"fsync"`
+	Journal       bool     `toml:"journal"`
+	Depth         Count    `toml:"depth"`
+	DeadAge       Duration `toml:"dead_age"`
+	DeadSpentAge  Duration `toml:"dead_spent_age"`
+	DeadSweep     Duration `toml:"dead_sweep"`
+	DeadSweepMost Count    `toml:"dead_sweep_most"`
+}
+
+// Delivery is [delivery].
+type Delivery struct {
+	To          Target   `toml:"to"`
+	Workers     Count    `toml:"workers"`
+	Deadline    Duration `toml:"deadline"`
+	Backoff     Duration `toml:"backoff"`
+	BackoffCap  Duration `toml:"backoff_cap"`
+	GiveUp      Duration `toml:"give_up"`
+	MaxAttempts Count    `toml:"max_attempts"`
+}
+
+// Webhook is [webhook].
+type Webhook struct {
+	Format     Format   `toml:"format"`
+	Secrets    []string `toml:"secrets"`
+	SecretFile string   `toml:"secret_file"`
+}
+
+// Command is [command].
+type Command struct {
+	Argv []string `toml:"argv"`
+}
+
+// RateLimit is [rate_limit].
+type RateLimit struct {
+	Count   Count    `toml:"count"`
+	Window  Duration `toml:"window"`
+	Entries Count    `toml:"entries"`
+}
+
+// AccessList is [access_list].
+type AccessList struct {
+	File string `toml:"file"`
+}
+
+// MaxSize is [max_size].
+type MaxSize struct {
+	Size Size `toml:"size"`
+}
+
+// MaxRecipients is [max_recipients].
+type MaxRecipients struct {
+	Count Count `toml:"count"`
+}
+
+// HTTP is [http].
+type HTTP struct {
+	Address HostPort `toml:"address"`
+}
+
+// Metrics is [metrics].
+type Metrics struct {
+	Prefix string `toml:"prefix"`
+}
+
+// Log is [log].
+type Log struct {
+	Format    LogFormat    `toml:"format"`
+	Level     LogLevel     `toml:"level"`
+	Addresses LogAddresses `toml:"addresses"`
+}

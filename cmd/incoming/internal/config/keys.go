@@ -1,0 +1,195 @@
+package config
+
+// Key is one option: all that files, --set, the printed default, the manual and
+// reload know about it comes from here.
+type Key struct {
+	// Name is as in a file: "limits.connections".
+	Name string
+	// Default is its value as --set takes it; "" leaves the zero value.
+	Default string
+	// Example is shown in the printed default in place of an empty Default.
+	Example string
+	// Doc says what it does and what happens past it, in one or two
+	// sentences without the last full stop.
+	Doc string
+	// Restart says that a reload cannot change it.
+	Restart bool
+
+	at func(*Config) any
+	in func(*Listener) any // for the keys of [[listener]]
+}
+
+// Keys is the table, in the order in which it is printed. The keys of
+// [[listener]] are named "listener.…".
+func Keys() []Key {
+	keys := generalKeys()
+	keys = append(keys, listenerKeys()...)
+	keys = append(keys, limitKeys()...)
+	keys = append(keys, timeoutKeys()...)
+	keys = append(keys, queueKeys()...)
+	keys = append(keys, deliveryKeys()...)
+	keys = append(keys, policyKeys()...)
+	return append(keys, outputKeys()...)
+}
+
+func generalKeys() []Key {
+	return []Key{
+		{Name: "hostname", Example: `"mx.example.org"`, Restart: true, at: func(c *Config) any { return &c.Hostname },
+			Doc: "Our name in the banner and in Received. Default: the machine's name"},
+		{Name: "domains", Example: `["example.org"]`, at: func(c *Config) any { return &c.Domains },
+			Doc: `The domains mail is accepted for; another's gets 550 5.7.1 at RCPT. "*" accepts any, an empty list none but <postmaster>. Must be given when a listener is not on loopback. Default: any`},
+		{Name: "recipients", Example: `["support@example.org", "@lists.example.org"]`, at: func(c *Config) any { return &c.Recipients },
+			Doc: "The addresses, or by @ whole domains, that exist; another gets 550 5.1.1 at RCPT. <postmaster> always exists. Default: any of our domains"},
+		{Name: "policies", Example: `["require_hello", "rate_limit"]`, at: func(c *Config) any { return &c.Policies },
+			Doc: "The policies to ask, in order: access_list, rate_limit, require_tls, require_hello, max_size, max_recipients. A policy whose own keys are set is asked too, after those named here. Default: none"},
+		{Name: "bare_newline", Default: "repair", at: func(c *Config) any { return &c.BareNewline },
+			Doc: "What to do with a message sent by DATA that has a bare LF or CR: repair stores a bare LF as CRLF; reject answers 554 5.6.0 to the clients of bare_newline_networks"},
+		{Name: "bare_newline_networks", Default: "0.0.0.0/0,::/0", at: func(c *Config) any { return &c.BareFrom },
+			Doc: "The clients that bare_newline = \"reject\" is for"},
+	}
+}
+
+func listenerKeys() []Key {
+	return []Key{
+		{Name: "listener.name", Example: `"mx"`, Restart: true, in: func(l *Listener) any { return &l.Name },
+			Doc: "What logs and metrics call it. Default: its address"},
+		{Name: "listener.address", Default: "127.0.0.1:2525", Restart: true, in: func(l *Listener) any { return &l.Address },
+			Doc: "Where to listen, host:port. An address that is not on loopback wants domains"},
+		{Name: "listener.tls", Default: "disabled", Restart: true, in: func(l *Listener) any { return &l.TLS },
+			Doc: "disabled, optional (STARTTLS is offered), required (530 5.7.0 before STARTTLS), implicit (TLS from the first octet)"},
+		{Name: "listener.cert", Example: `"/etc/incoming/cert.pem"`, Restart: true, in: func(l *Listener) any { return &l.Cert },
+			Doc: "The certificate and its chain, PEM. Read again when it changes and at a reload"},
+		{Name: "listener.key", Example: `"/etc/incoming/key.pem"`, Restart: true, in: func(l *Listener) any { return &l.Key },
+			Doc: "Its private key, PEM"},
+	}
+}
+
+func limitKeys() []Key {
+	return []Key{
+		{Name: "limits.connections", Default: "1000", at: func(c *Config) any { return &c.Limits.Connections },
+			Doc: "Connections open at once. Past it: 421 4.3.2"},
+		{Name: "limits.connections_per_ip", Default: "50", at: func(c *Config) any { return &c.Limits.ConnectionsPerIP },
+			Doc: "Of one address, IPv6 by /64. Past it: 421 4.7.0"},
+		{Name: "limits.exempt", Default: "127.0.0.0/8,::1/128", at: func(c *Config) any { return &c.Limits.Exempt },
+			Doc: "Networks that connections_per_ip is not for"},
+		{Name: "limits.message_size", Default: "50MiB", at: func(c *Config) any { return &c.Limits.MessageSize },
+			Doc: "Octets of a message. Past it: 552 5.3.4, at MAIL when declared, else after the text; past twice as much the connection is closed"},
+		{Name: "limits.recipients", Default: "1000", at: func(c *Config) any { return &c.Limits.Recipients },
+			Doc: "Recipients of a message. Past it: 452 4.5.3, the earlier ones stay"},
+		{Name: "limits.commands", Default: "1000", at: func(c *Config) any { return &c.Limits.Commands },
+			Doc: "Commands since the last accepted message. Past it: 421"},
+		{Name: "limits.errors", Default: "10", at: func(c *Config) any { return &c.Limits.Errors },
+			Doc: "Replies 500 to 504 and 555 since the last accepted message. Past it: 421"},
+		{Name: "limits.refused_recipients", Default: "100", at: func(c *Config) any { return &c.Limits.RefusedRecipients },
+			Doc: "Refused recipients without an accepted one. Past it: 421 4.7.0"},
+		{Name: "limits.command_line", Default: "4096", at: func(c *Config) any { return &c.Limits.CommandLine },
+			Doc: "Octets of a command line. Past it: 500 5.5.2, the third time the connection is closed"},
+		{Name: "limits.header", Default: "256KiB", at: func(c *Config) any { return &c.Limits.Header },
+			Doc: "Octets of a message's header. Past it: 554 5.6.0"},
+		{Name: "limits.header_fields", Default: "1000", at: func(c *Config) any { return &c.Limits.HeaderFields },
+			Doc: "Header fields. Past it: 554 5.6.0"},
+		{Name: "limits.received", Default: "100", at: func(c *Config) any { return &c.Limits.Received },
+			Doc: "Received fields. Past it: 554 5.4.6, a loop"},
+		{Name: "limits.buffers", Default: "32MiB", Restart: true, at: func(c *Config) any { return &c.Limits.Buffers },
+			Doc: "Memory for all messages being received together. Past it they go to files at once"},
+	}
+}
+
+func timeoutKeys() []Key {
+	return []Key{
+		{Name: "timeouts.command", Default: "5m", at: func(c *Config) any { return &c.Timeouts.Command },
+			Doc: "For a command to come; 30 s while over 80 % of limits.connections are open. Past it: 421 4.4.2"},
+		{Name: "timeouts.tls", Default: "30s", at: func(c *Config) any { return &c.Timeouts.TLS },
+			Doc: "For a TLS handshake. Past it: closed without a reply"},
+		{Name: "timeouts.data", Default: "3m", at: func(c *Config) any { return &c.Timeouts.Data },
+			Doc: "Between two reads of a message's text, which after that time must average 500 octets a second. Past it: 421 4.4.2"},
+		{Name: "timeouts.write", Default: "5m", at: func(c *Config) any { return &c.Timeouts.Write },
+			Doc: "For a reply to be taken. Past it: closed"},
+		{Name: "timeouts.session", Default: "1h", at: func(c *Config) any { return &c.Timeouts.Session },
+			Doc: "For a session, looked at between messages. Past it: 421 4.4.2"},
+		{Name: "timeouts.policy", Default: "30s", at: func(c *Config) any { return &c.Timeouts.Policy },
+			Doc: "For one policy, and for all together after the text. Past it: 451 4.3.0, the session goes on"},
+		{Name: "timeouts.drain", Default: "25s", at: func(c *Config) any { return &c.Timeouts.Drain },
+			Doc: "From SIGTERM until what is still open is closed by force"},
+	}
+}
+
+func queueKeys() []Key {
+	return []Key{
+		{Name: "queue.path", Default: "incoming-data/spool", Restart: true, at: func(c *Config) any { return &c.Queue.Path },
+			Doc: "The spool's directory; relative to where the daemon is started"},
+		{Name: "queue.fsync", Default: "true", Restart: true, at: func(c *Config) any { return &c.Queue.Fsync },
+			Doc: "Whether a message is synced to the disk before it is accepted. false loses accepted mail at a power cut"},
+		{Name: "queue.journal", Default: "false", Restart: true, at: func(c *Config) any { return &c.Queue.Journal },
+			Doc: "Whether small messages are committed by way of a journal. This version has none: true is refused"},
+		{Name: "queue.depth", Default: "100000", Restart: true, at: func(c *Config) any { return &c.Queue.Depth },
+			Doc: "Messages held, dead letters not counted. Past it: 421 4.3.2"},
+		{Name: "queue.dead_age", Default: "168h", Restart: true, at: func(c *Config) any { return &c.Queue.DeadAge },
+			Doc: "After which a dead letter that the application rejected is removed, with a line in the log"},
+		{Name: "queue.dead_spent_age", Default: "none", Restart: true, at: func(c *Config) any { return &c.Queue.DeadSpentAge },
+			Doc: "The same for every other kind of dead letter"},
+		{Name: "queue.dead_sweep", Default: "60s", Restart: true, at: func(c *Config) any { return &c.Queue.DeadSweep },
+			Doc: "How often dead letters are looked at"},
+		{Name: "queue.dead_sweep_most", Default: "1000", Restart: true, at: func(c *Config) any { return &c.Queue.DeadSweepMost },
+			Doc: "The most that are removed at a time"},
+	}
+}
+
+func deliveryKeys() []Key {
+	return []Key{
+		{Name: "delivery.to", Default: "maildir:incoming-data/mail", at: func(c *Config) any { return &c.Delivery.To },
+			Doc: "Where messages go: maildir:DIR ({rcpt} and {domain} in DIR make one Maildir a recipient), https://… or http://…, command:PROG ARGS (no shell), discard, none (they stay in the queue)"},
+		{Name: "delivery.workers", Default: "16", at: func(c *Config) any { return &c.Delivery.Workers },
+			Doc: "Deliveries at once"},
+		{Name: "delivery.deadline", Default: "1m", at: func(c *Config) any { return &c.Delivery.Deadline },
+			Doc: "For one delivery. Past it: tried again"},
+		{Name: "delivery.backoff", Default: "1s", at: func(c *Config) any { return &c.Delivery.Backoff },
+			Doc: "Wait after the first failure; it doubles each time, with jitter"},
+		{Name: "delivery.backoff_cap", Default: "10m", at: func(c *Config) any { return &c.Delivery.BackoffCap },
+			Doc: "The longest wait"},
+		{Name: "delivery.give_up", Default: "168h", at: func(c *Config) any { return &c.Delivery.GiveUp },
+			Doc: "Age, since received or requeued, at which a message that cannot be delivered becomes a dead letter"},
+		{Name: "delivery.max_attempts", Default: "none", at: func(c *Config) any { return &c.Delivery.MaxAttempts },
+			Doc: "Failed attempts after which it becomes one"},
+		{Name: "webhook.format", Default: "multipart", at: func(c *Config) any { return &c.Webhook.Format },
+			Doc: "multipart sends the parts envelope (JSON) and message (message/rfc822); raw sends the message alone"},
+		{Name: "webhook.secrets", Example: `["whsec_…"]`, at: func(c *Config) any { return &c.Webhook.Secrets },
+			Doc: "Secrets to sign requests with (Standard Webhooks); with two, either may be used to verify. Default: unsigned"},
+		{Name: "webhook.secret_file", Example: `"/etc/incoming/webhook.secret"`, at: func(c *Config) any { return &c.Webhook.SecretFile },
+			Doc: "A file with one secret a line, in place of webhook.secrets; read again at a reload"},
+		{Name: "command.argv", Example: `["/usr/local/bin/ingest", "--queue", "support desk"]`, at: func(c *Config) any { return &c.Command.Argv },
+			Doc: `The program and its arguments for delivery.to = "command"`},
+	}
+}
+
+func policyKeys() []Key {
+	return []Key{
+		{Name: "access_list.file", Example: `"/etc/incoming/access"`, at: func(c *Config) any { return &c.AccessList.File },
+			Doc: "For the policy access_list: rules to allow and deny by network, hello name, sender, recipient. Read again when it changes and at a reload"},
+		{Name: "rate_limit.count", Default: "", Example: "5", at: func(c *Config) any { return &c.RateLimit.Count },
+			Doc: "For the policy rate_limit: MAIL commands of one client address in the window. Past it: 450 4.7.1. Default: off, 5 when the policy is named"},
+		{Name: "rate_limit.window", Default: "60s", at: func(c *Config) any { return &c.RateLimit.Window },
+			Doc: "The window, which slides"},
+		{Name: "rate_limit.entries", Default: "10000", at: func(c *Config) any { return &c.RateLimit.Entries },
+			Doc: "Clients remembered; a full table forgets its idlest"},
+		{Name: "max_size.size", Example: `"10MiB"`, at: func(c *Config) any { return &c.MaxSize.Size },
+			Doc: "For the policy max_size: octets of a message, below limits.message_size. Default: off"},
+		{Name: "max_recipients.count", Example: "100", at: func(c *Config) any { return &c.MaxRecipients.Count },
+			Doc: "For the policy max_recipients: recipients of a message, below limits.recipients. Default: off"},
+	}
+}
+
+func outputKeys() []Key {
+	return []Key{
+		{Name: "http.address", Example: `"127.0.0.1:9025"`, Restart: true, at: func(c *Config) any { return &c.HTTP.Address },
+			Doc: "Where /metrics, /healthz and /readyz are served. Default: off"},
+		{Name: "metrics.prefix", Default: "incoming", Restart: true, at: func(c *Config) any { return &c.Metrics.Prefix },
+			Doc: "What metric names begin with"},
+		{Name: "log.format", Default: "text", Restart: true, at: func(c *Config) any { return &c.Log.Format },
+			Doc: "text or json, one line an event, on stderr"},
+		{Name: "log.level", Default: "info", at: func(c *Config) any { return &c.Log.Level },
+			Doc: "debug (with the dialogue), info, warn or error"},
+		{Name: "log.addresses", Default: "full", Restart: true, at: func(c *Config) any { return &c.Log.Addresses },
+			Doc: "How mail addresses are logged: full, hash or none"},
+	}
+}

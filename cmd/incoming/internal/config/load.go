@@ -1,0 +1,103 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// Load is the defaults, over them the file at path ("" is none), over that what
+// override changes (nil changes nothing), checked as a whole.
+func Load(path string, override func(*Config) error) (*Config, error) {
+	c := Default()
+	c.Listeners = nil
+	if path != "" {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("config %s: %w", path, errors.Unwrap(err))
+		}
+		if err := parse(c, path, text); err != nil {
+			return nil, err
+		}
+	}
+	c.fill()
+	if override != nil {
+		if err := override(c); err != nil {
+			return nil, err
+		}
+		c.fill()
+	}
+	if err := c.check(); err != nil {
+		if path != "" {
+			return nil, fmt.Errorf("config %s: %w", path, err)
+		}
+		return nil, err
+	}
+	return c, nil
+}
+
+func parse(c *Config, path string, text []byte) error {
+	d := toml.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(c); err != nil {
+		return explain(path, text, err)
+	}
+	return nil
+}
+
+// Set is what --set does: arg is KEY=VALUE.
+func (c *Config) Set(arg string) error {
+	name, value, ok := strings.Cut(arg, "=")
+	name = strings.TrimSpace(name)
+	if !ok {
+		return fmt.Errorf("--set %s: no value; write --set KEY=VALUE", arg)
+	}
+	p, err := c.place(name)
+	if err != nil {
+		return fmt.Errorf("--set %s: %w", arg, err)
+	}
+	if err := set(p, strings.TrimSpace(value)); err != nil {
+		return fmt.Errorf("--set %s: %w", arg, err)
+	}
+	return nil
+}
+
+// place is where the value of a key is. "listener.tls" is the only listener's,
+// "listener.NAME.tls" that of the one by that name or address.
+func (c *Config) place(name string) (any, error) {
+	for _, k := range Keys() {
+		if k.Name != name {
+			continue
+		}
+		ps := k.places(c)
+		if len(ps) != 1 {
+			return nil, fmt.Errorf("there are %d listeners; write listener.NAME.%s", len(ps), strings.TrimPrefix(name, "listener."))
+		}
+		return ps[0], nil
+	}
+	if rest, ok := strings.CutPrefix(name, "listener."); ok {
+		if dot := strings.LastIndexByte(rest, '.'); dot > 0 {
+			return c.listenerPlace(rest[:dot], "listener."+rest[dot+1:])
+		}
+	}
+	return nil, errors.New(unknownKey(name))
+}
+
+func (c *Config) listenerPlace(label, key string) (any, error) {
+	for _, k := range listenerKeys() {
+		if k.Name != key {
+			continue
+		}
+		for i := range c.Listeners {
+			if c.Listeners[i].Label() == label {
+				return k.in(&c.Listeners[i]), nil
+			}
+		}
+		return nil, fmt.Errorf("there is no listener %s", label)
+	}
+	return nil, errors.New(unknownKey(key))
+}

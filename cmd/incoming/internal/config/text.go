@@ -1,0 +1,266 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// choose is text, if it is one of the choices.
+func choose(what, s string, choices ...string) (string, error) {
+	for _, c := range choices {
+		if s == c {
+			return c, nil
+		}
+	}
+	msg := fmt.Sprintf("%q is no %s; it is one of %s", s, what, strings.Join(choices, ", "))
+	if c := nearest(s, choices); c != "" {
+		msg += "; did you mean " + c + "?"
+	}
+	return "", errors.New(msg)
+}
+
+// vocabulary is what a Word may be.
+type vocabulary interface {
+	check(text string) (string, error)
+}
+
+// Word is a string of a vocabulary. It is a struct, so that the decoder asks it
+// and does not fill in the string itself.
+type Word[V vocabulary] struct{ s string }
+
+// UnmarshalText takes a word of the vocabulary.
+func (w *Word[V]) UnmarshalText(text []byte) error {
+	var v V
+	s, err := v.check(string(text))
+	if err == nil {
+		w.s = s
+	}
+	return err
+}
+
+func (w Word[V]) String() string { return w.s }
+
+type (
+	// TLSMode is how a listener uses TLS: disabled, optional, required, implicit.
+	TLSMode = Word[tlsModes]
+	// Policy is the name of a built-in policy.
+	Policy = Word[policies]
+	// Newline is what happens to bare line ends: repair or reject.
+	Newline = Word[newlines]
+	// Format is how a webhook is given a message: multipart or raw.
+	Format = Word[formats]
+	// LogFormat is text or json.
+	LogFormat = Word[logFormats]
+	// LogLevel is debug, info, warn or error.
+	LogLevel = Word[logLevels]
+	// LogAddresses is full, hash or none.
+	LogAddresses = Word[logAddresses]
+	// Domain is a domain that mail is accepted for, or "*".
+	Domain = Word[domains]
+	// HostPort is an address to listen on; "" is none.
+	HostPort = Word[hostPorts]
+)
+
+type (
+	tlsModes     struct{}
+	policies     struct{}
+	newlines     struct{}
+	formats      struct{}
+	logFormats   struct{}
+	logLevels    struct{}
+	logAddresses struct{}
+	domains      struct{}
+	hostPorts    struct{}
+)
+
+func (tlsModes) check(s string) (string, error) {
+	return choose("TLS mode", s, "disabled", "optional", "required", "implicit")
+}
+
+// PolicyNames is the built-in policies, in the order they are asked when the
+// configuration sets one up without naming it.
+func PolicyNames() []string {
+	return []string{"access_list", "rate_limit", "require_tls", "require_hello", "max_size", "max_recipients"}
+}
+
+func (policies) check(s string) (string, error) { return choose("policy", s, PolicyNames()...) }
+
+func (newlines) check(s string) (string, error) {
+	return choose("treatment of bare line ends", s, "repair", "reject")
+}
+
+func (formats) check(s string) (string, error) {
+	return choose("webhook format", s, "multipart", "raw")
+}
+
+func (logFormats) check(s string) (string, error) { return choose("log format", s, "text", "json") }
+
+func (logLevels) check(s string) (string, error) {
+	return choose("log level", s, "debug", "info", "warn", "error")
+}
+
+func (logAddresses) check(s string) (string, error) {
+	return choose("form of addresses", s, "full", "hash", "none")
+}
+
+func (domains) check(s string) (string, error) {
+	s = strings.TrimSuffix(s, ".")
+	switch {
+	case s == "":
+		return "", errors.New("an empty domain; write example.org, or * for any")
+	case strings.Contains(s, "@"):
+		return "", fmt.Errorf("%q is an address; write its domain, %s", s, s[strings.LastIndexByte(s, '@')+1:])
+	case s != "*" && strings.ContainsAny(s, "* \t,;/"):
+		return "", fmt.Errorf("%q is no domain; write one domain an entry, example.org, or * alone for any", s)
+	}
+	return s, nil
+}
+
+func (hostPorts) check(s string) (string, error) {
+	if s == "" {
+		return "", nil
+	}
+	_, port, err := net.SplitHostPort(s)
+	if err != nil {
+		if _, e := strconv.ParseUint(s, 10, 16); e == nil {
+			return "", fmt.Errorf("%q is a port alone; write 127.0.0.1:%s, or :%s for every address", s, s, s)
+		}
+		return "", fmt.Errorf("%q is no address to listen on; write 127.0.0.1:2525, [::1]:2525, or :25 for every address", s)
+	}
+	if _, err := net.LookupPort("tcp", port); err != nil {
+		return "", fmt.Errorf("%q is no port; it is a number from 0 to 65535", port)
+	}
+	return s, nil
+}
+
+// loopback reports whether only this machine can reach the address.
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// Network is an address or a network of addresses.
+type Network struct{ netip.Prefix }
+
+// UnmarshalText takes 192.0.2.0/24, 2001:db8::/32 or a single address.
+func (n *Network) UnmarshalText(text []byte) error {
+	s := string(text)
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		n.Prefix = netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen())
+		return nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return fmt.Errorf("%q is no network; write 192.0.2.0/24, 2001:db8::/32 or 192.0.2.1", s)
+	}
+	n.Prefix = p.Masked()
+	return nil
+}
+
+// TargetKind is where messages are delivered to.
+type TargetKind string
+
+const (
+	ToMaildir TargetKind = "maildir"
+	ToWebhook TargetKind = "webhook"
+	ToCommand TargetKind = "command"
+	ToDiscard TargetKind = "discard"
+	ToNone    TargetKind = "none" // kept in the queue
+)
+
+// Target is where messages are delivered to, as in --deliver.
+type Target struct {
+	Kind TargetKind
+	Dir  string   // of a Maildir
+	URL  string   // of a webhook
+	Argv []string // of a command; empty: command.argv holds it
+	text string
+}
+
+// UnmarshalText takes maildir:DIR, a URL, command:PROG ARGS, discard or none.
+func (t *Target) UnmarshalText(text []byte) error {
+	s := string(text)
+	kind, rest, _ := strings.Cut(s, ":")
+	switch {
+	case s == "":
+		*t = Target{}
+	case kind == "maildir":
+		if rest == "" {
+			return errors.New("maildir: has no directory; write maildir:DIR")
+		}
+		*t = Target{Kind: ToMaildir, Dir: rest, text: s}
+	case kind == "http", kind == "https":
+		u, err := url.Parse(s)
+		if err != nil || u.Host == "" {
+			return fmt.Errorf("%q is no URL; write https://app.example/mail", s)
+		}
+		*t = Target{Kind: ToWebhook, URL: s, text: s}
+	case kind == "command":
+		argv, err := splitArgs(rest)
+		if err != nil {
+			return fmt.Errorf("%q: %w", s, err)
+		}
+		*t = Target{Kind: ToCommand, Argv: argv, text: s}
+	case s == "discard", s == "none":
+		*t = Target{Kind: TargetKind(s), text: s}
+	default:
+		msg := fmt.Sprintf("%q is no place to deliver to; write maildir:DIR, https://…, http://…, command:PROG ARGS, discard or none", s)
+		if c := nearest(kind, []string{"maildir", "https", "http", "command", "discard", "none"}); c != "" {
+			msg += "; did you mean " + c + "?"
+		}
+		return errors.New(msg)
+	}
+	return nil
+}
+
+func (t Target) String() string { return t.text }
+
+// IsZero reports whether the default is meant.
+func (t Target) IsZero() bool { return t.text == "" }
+
+// splitArgs takes a command line apart at white space. Quotes of both kinds
+// keep it together; nothing is expanded, for there is no shell.
+func splitArgs(s string) ([]string, error) {
+	var args []string
+	var arg strings.Builder
+	var quote rune
+	in := false
+	for _, c := range s {
+		switch {
+		case quote != 0 && c == quote:
+			quote = 0
+		case quote != 0:
+			arg.WriteRune(c)
+		case c == '"' || c == '\'':
+			quote, in = c, true
+		case c == ' ' || c == '\t':
+			if in {
+				args = append(args, arg.String())
+				arg.Reset()
+				in = false
+			}
+		default:
+			arg.WriteRune(c)
+			in = true
+		}
+	}
+	if quote != 0 {
+		return nil, fmt.Errorf("a %c is not closed", quote)
+	}
+	if in {
+		args = append(args, arg.String())
+	}
+	return args, nil
+}

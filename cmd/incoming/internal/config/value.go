@@ -1,0 +1,190 @@
+package config
+
+import (
+	"encoding"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// set gives the value at p, a pointer into a Config, the meaning of text, as
+// --set and the table write it: no quotes needed, a list split at commas or
+// written as in TOML.
+func set(p any, text string) error {
+	switch p := p.(type) {
+	case *string:
+		*p = unquote(text)
+		return nil
+	case *bool:
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return fmt.Errorf("%q is neither true nor false", text)
+		}
+		*p = b
+		return nil
+	case encoding.TextUnmarshaler:
+		return p.UnmarshalText([]byte(unquote(text)))
+	}
+	list := reflect.ValueOf(p).Elem()
+	items, err := splitList(text)
+	if err != nil {
+		return err
+	}
+	out := reflect.MakeSlice(list.Type(), len(items), len(items))
+	for i, item := range items {
+		if err := set(out.Index(i).Addr().Interface(), item); err != nil {
+			return err
+		}
+	}
+	list.Set(out)
+	return nil
+}
+
+func unquote(s string) string {
+	if len(s) >= 2 && (s[0] == '"' || s[0] == '\'') && s[len(s)-1] == s[0] {
+		return s[1 : len(s)-1]
+	}
+	return s
+}
+
+func splitList(text string) ([]string, error) {
+	text = strings.TrimSpace(text)
+	if text == "" {
+		return []string{}, nil
+	}
+	if strings.HasPrefix(text, "[") {
+		var doc struct{ X []string }
+		if err := toml.Unmarshal([]byte("x = "+text), &doc); err != nil {
+			return nil, fmt.Errorf("%s is no list; write a,b or [\"a\", \"b\"]", text)
+		}
+		return doc.X, nil
+	}
+	items := strings.Split(text, ",")
+	for i := range items {
+		items[i] = unquote(strings.TrimSpace(items[i]))
+	}
+	return items, nil
+}
+
+// show is the value at p in TOML.
+func show(p any) string {
+	switch p := p.(type) {
+	case *bool:
+		return strconv.FormatBool(*p)
+	case *Count:
+		if p.N >= 0 {
+			return p.String()
+		}
+		return quote(p.String())
+	case fmt.Stringer:
+		return quote(p.String())
+	}
+	v := reflect.ValueOf(p).Elem()
+	if v.Kind() != reflect.Slice {
+		return quote(v.String())
+	}
+	items := make([]string, v.Len())
+	for i := range items {
+		items[i] = show(v.Index(i).Addr().Interface())
+	}
+	return "[" + strings.Join(items, ", ") + "]"
+}
+
+// quote writes a TOML basic string.
+func quote(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, c := range s {
+		switch {
+		case c == '"' || c == '\\':
+			b.WriteRune('\\')
+			b.WriteRune(c)
+		case c < ' ' || c == 0x7f:
+			fmt.Fprintf(&b, `\u%04X`, c)
+		default:
+			b.WriteRune(c)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+// unset reports whether the value at p means the default: not a bool, zero, and
+// for a list not even given.
+func unset(p any) bool {
+	if _, is := p.(*bool); is {
+		return false
+	}
+	return reflect.ValueOf(p).Elem().IsZero()
+}
+
+// Default is the configuration without any file or flag.
+func Default() *Config {
+	c := new(Config)
+	for _, k := range Keys() {
+		if k.at != nil && k.Default != "" {
+			must(set(k.at(c), k.Default))
+		}
+	}
+	c.fill()
+	return c
+}
+
+// fill gives what is zero its default, and at least one listener.
+func (c *Config) fill() {
+	if c.Listeners == nil {
+		c.Listeners = []Listener{{}}
+	}
+	for _, k := range Keys() {
+		if k.Default == "" {
+			continue
+		}
+		for _, p := range k.places(c) {
+			if unset(p) {
+				must(set(p, k.Default))
+			}
+		}
+	}
+}
+
+// places is where in c the key's values are: one, or one a listener.
+func (k Key) places(c *Config) []any {
+	if k.at != nil {
+		return []any{k.at(c)}
+	}
+	var ps []any
+	for i := range c.Listeners {
+		ps = append(ps, k.in(&c.Listeners[i]))
+	}
+	return ps
+}
+
+// must is for defaults of the table: a bad one is a mistake in this package,
+// which its tests find.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// Clone is a copy that shares nothing with c.
+func (c *Config) Clone() *Config {
+	n := *c
+	n.Listeners = slices.Clone(c.Listeners)
+	for _, k := range Keys() {
+		if k.at == nil {
+			continue
+		}
+		if v := reflect.ValueOf(k.at(&n)).Elem(); v.Kind() == reflect.Slice && !v.IsNil() {
+			v.Set(reflect.AppendSlice(reflect.MakeSlice(v.Type(), 0, v.Len()), v))
+		}
+	}
+	return &n
+}
+
+// copyValue sets what p points to from what q does, both of one type.
+func copyValue(p, q any) { reflect.ValueOf(p).Elem().Set(reflect.ValueOf(q).Elem()) }
