@@ -41,6 +41,7 @@ type Config struct {
 
 	// What the engine reports. Each may be nil; each is called inline by the
 	// connection's goroutine.
+	OnConnect   func(*Conn) // first of all: before a handshake or any octet
 	OnRefused   func(*Conn, Refusal)
 	OnLimit     func(c *Conn, limit string, use, max int64) // limit is an option's key: "limits.commands"
 	OnSmuggling func(c *Conn, what string)                  // as telemetry.SmugglingBlocked.What

@@ -34,6 +34,7 @@ type Hooks struct {
 	SmugglingBlocked    func(SmugglingBlocked)
 	TLSHandshake        func(TLSHandshake)
 	SpoolError          func(SpoolError)
+	Trouble             func(Trouble)
 	Panic               func(Panic)
 }
 
@@ -216,6 +217,16 @@ type SpoolError struct {
 	Err  error
 	Sick bool // the queue is sick from now on
 	Well bool // the queue is well again: Err is nil
+}
+
+// Trouble: something outside of any session that an operator should look at, or
+// its end. It is told once when it begins, not each time it is met.
+type Trouble struct {
+	Kind     string // accept, certificate, hidden_peers
+	Listener string // the listener's name; "" when none is concerned
+	Text     string // what is wrong, or is well again, for a log line
+	Err      error  // nil when there is none
+	Over     bool   // it has ended; a certificate: a new one is in use
 }
 
 // Panic: code that was called panicked and was recovered.

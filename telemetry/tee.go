@@ -21,6 +21,7 @@ func Tee(hooks ...Hooks) Hooks {
 		SmugglingBlocked:    tee(hooks, func(h Hooks) func(SmugglingBlocked) { return h.SmugglingBlocked }),
 		TLSHandshake:        tee(hooks, func(h Hooks) func(TLSHandshake) { return h.TLSHandshake }),
 		SpoolError:          tee(hooks, func(h Hooks) func(SpoolError) { return h.SpoolError }),
+		Trouble:             tee(hooks, func(h Hooks) func(Trouble) { return h.Trouble }),
 		Panic:               tee(hooks, func(h Hooks) func(Panic) { return h.Panic }),
 	}
 }
