@@ -77,6 +77,8 @@ var _ Policy = Func(nil)
 
 // Discard makes the server say 250 and forget the message. It is the one
 // exception to "nothing accepted is lost", and is counted and logged.
+//
+//lint:ignore ST1012 it is an answer of a policy, not a failure
 var Discard = errors.New("policy: discard")
 
 // QuarantineError is what Quarantine returns.
