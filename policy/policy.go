@@ -53,8 +53,9 @@ type Policy interface {
 	// Check is asked at every stage, from many sessions at once, and returns
 	//
 	//   - nil: no objection;
-	//   - a *smtp.Reply with a code of 4xx or 5xx: refused with it, and no
-	//     later policy is asked;
+	//   - a *smtp.Reply with a code of 4xx or 5xx, or an error that wraps one,
+	//     whose whole text is then the reason in the log: refused with that
+	//     reply, and no later policy is asked;
 	//   - Discard, from StageMail on: the message is told 250 and forgotten;
 	//     no later policy is asked at any later stage;
 	//   - Quarantine(reason), from StageMail on: the message is marked, and

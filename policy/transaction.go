@@ -8,6 +8,8 @@ import (
 	"io"
 	"maps"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/incoming-mx/incoming/header"
 	"github.com/incoming-mx/incoming/smtp"
@@ -55,8 +57,14 @@ type Transaction struct {
 
 	connFacts, txFacts map[string]json.RawMessage
 	factsSize          int
+	sharedFacts        bool // another Transaction reads the maps: copy, then write
 	prepend            []byte
 	removed            []header.Field
+
+	discardedBy string
+	quarantined string
+	tapped      io.Writer
+	texts       *texts // of a fork
 }
 
 // Recipient is one RCPT.
@@ -92,6 +100,10 @@ func (t *Transaction) SetFact(key string, v any) error {
 	raw, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("policy: fact %s: %w", key, err)
+	}
+	if t.sharedFacts {
+		t.connFacts, t.txFacts = maps.Clone(t.connFacts), maps.Clone(t.txFacts)
+		t.sharedFacts = false
 	}
 	in := t.txFacts
 	if !t.InMail {
@@ -169,6 +181,28 @@ func (t *Transaction) Prepended() []byte { return t.prepend }
 // Removed is for the server: the fields removed, in no order.
 func (t *Transaction) Removed() []header.Field { return t.removed }
 
+// Discarded is the name of the policy by which the message is to be told 250 and
+// forgotten; "" when it is not.
+func (t *Transaction) Discarded() string { return t.discardedBy }
+
+// Quarantined is why the message is marked, several reasons joined by "; "; ""
+// when it is not.
+func (t *Transaction) Quarantined() string { return t.quarantined }
+
+// quarantine adds a reason, once, as far as maxReason goes.
+func (t *Transaction) quarantine(reason string) {
+	switch {
+	case t.quarantined == "":
+		t.quarantined = bounded(reason)
+	case !slices.Contains(strings.Split(t.quarantined, "; "), reason):
+		t.quarantined = bounded(t.quarantined + "; " + reason)
+	}
+}
+
+// Tapped is, at StageMessage, the writer that this policy's Tap returned; nil
+// when there is none.
+func (t *Transaction) Tapped() io.Writer { return t.tapped }
+
 // Begin is for the server: a transaction begins with an accepted syntax of MAIL.
 func (t *Transaction) Begin(from smtp.Path, p smtp.MailParams) {
 	t.Reset()
@@ -180,6 +214,7 @@ func (t *Transaction) Reset() {
 	t.InMail, t.From, t.FromParams, t.To = false, smtp.Path{}, smtp.MailParams{}, nil
 	t.Header, t.Size, t.OpenText = header.Header{}, 0, nil
 	t.txFacts, t.prepend, t.removed = nil, nil, nil
+	t.discardedBy, t.quarantined, t.tapped = "", "", nil
 	t.factsSize = 0
 	for k, v := range t.connFacts {
 		t.factsSize += len(k) + len(v)

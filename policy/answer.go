@@ -1,0 +1,184 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/incoming-mx/incoming/smtp"
+)
+
+// maxReason bounds what is kept of a policy's reason, in octets.
+const maxReason = 1000
+
+// Decision is one policy's answer, for those who watch.
+type Decision struct {
+	Policy string
+	Stage  Stage
+	Kind   Kind
+	Reason string // why, for us: never sent to the client
+	Took   time.Duration
+}
+
+// Kind is what a policy decided.
+type Kind string
+
+const (
+	Rejected    Kind = "reject"     // a 5xx
+	Deferred    Kind = "tempfail"   // a 4xx
+	Discarded   Kind = "discard"    // the message is told 250 and forgotten
+	Quarantined Kind = "quarantine" // the message is marked
+	Broke       Kind = "error"      // no answer that counts: 451 4.3.0
+)
+
+// Refusal is a policy's no as a Chain returns it: an error that wraps the reply
+// for the client.
+type Refusal struct {
+	Policy string // who refused
+	Stage  Stage
+	Reply  *smtp.Reply // what the client is told
+	Reason string      // why, for us: never sent to the client
+	Broke  bool        // the policy failed; Reply is 451 4.3.0
+}
+
+func (r *Refusal) Error() string { return "policy " + r.Policy + ": " + r.Reason }
+
+// Unwrap is the reply.
+func (r *Refusal) Unwrap() error { return r.Reply }
+
+// verdict is what an answer amounts to. Of several in a joined error the
+// highest counts: a plain error among them means that something broke.
+type verdict int
+
+const (
+	passed verdict = iota
+	quarantined
+	discarded
+	refused
+	broke
+)
+
+// answer is what one policy answered, or failed to.
+type answer struct {
+	kind     verdict
+	reply    *smtp.Reply // of refused
+	reason   string
+	err      error    // as returned; nil when nothing was
+	inner    *Refusal // of a chain in the chain
+	panicked bool
+	took     time.Duration
+}
+
+func broken(err error, reason string) answer {
+	return answer{kind: broke, err: err, reason: bounded(reason)}
+}
+
+// judge reads what Check returned at a stage.
+func judge(stage Stage, err error) answer {
+	a := answer{err: err}
+	a.kind, a.reply, a.reason = read(err)
+	errors.As(err, &a.inner)
+	if (a.kind == discarded || a.kind == quarantined) && stage < StageMail {
+		return broken(err, "answered "+err.Error()+" before there is a message")
+	}
+	if a.reason == "" && err != nil {
+		a.reason = err.Error()
+	}
+	a.reason = bounded(a.reason)
+	return a
+}
+
+// read finds the verdict in err's tree, with the reply of a refusal, and a
+// reason where err's own text is not it.
+func read(err error) (verdict, *smtp.Reply, string) {
+	switch e := err.(type) {
+	case nil:
+		return passed, nil, ""
+	case *Refusal:
+		if e.Broke {
+			return broke, nil, e.Reason
+		}
+		return refused, e.Reply, e.Reason
+	case *smtp.Reply:
+		if e == nil {
+			return broke, nil, "answered a nil *smtp.Reply"
+		}
+		if e.Code < 400 || e.Code > 599 {
+			return broke, nil, "answered " + e.String() + ", which is no refusal"
+		}
+		return refused, e, ""
+	case *QuarantineError:
+		return quarantined, nil, e.Reason
+	case interface{ Unwrap() error }:
+		if inner := e.Unwrap(); inner != nil {
+			v, reply, _ := read(inner)
+			return v, reply, ""
+		}
+	case interface{ Unwrap() []error }:
+		return readJoined(e.Unwrap())
+	}
+	if err == Discard {
+		return discarded, nil, ""
+	}
+	return broke, nil, ""
+}
+
+func readJoined(errs []error) (worst verdict, reply *smtp.Reply, _ string) {
+	for _, err := range errs {
+		if v, r, _ := read(err); v > worst {
+			worst, reply = v, r
+		}
+	}
+	if worst == passed { // no part at all: an error nevertheless
+		worst = broke
+	}
+	return worst, reply, ""
+}
+
+func (a answer) refusal(name string, stage Stage) *Refusal {
+	r := &Refusal{Policy: name, Stage: stage, Reply: a.reply, Reason: a.reason, Broke: a.kind == broke}
+	if r.Broke {
+		r.Reply = &smtp.Reply{Code: 451, Enhanced: smtp.EnhancedCode{4, 3, 0}, Text: "Local problem, try again later"}
+	}
+	if a.inner != nil {
+		r.Policy, r.Reason = a.inner.Policy, a.inner.Reason
+	}
+	return r
+}
+
+func (a answer) decision(name string, stage Stage) Decision {
+	d := Decision{Policy: name, Stage: stage, Reason: a.reason, Took: a.took}
+	switch a.kind {
+	case quarantined:
+		d.Kind = Quarantined
+	case discarded:
+		d.Kind = Discarded
+	case refused:
+		d.Kind = Rejected
+		if a.reply.Temporary() {
+			d.Kind = Deferred
+		}
+	case broke:
+		d.Kind = Broke
+	}
+	return d
+}
+
+// cutShort reports whether the policy gave up by itself because its ctx ended.
+func (a answer) cutShort() bool {
+	return errors.Is(a.err, context.DeadlineExceeded) || errors.Is(a.err, context.Canceled)
+}
+
+// bounded cuts s to maxReason octets, between runes.
+func bounded(s string) string {
+	if len(s) <= maxReason {
+		return s
+	}
+	cut := maxReason
+	for cut > maxReason-utf8.UTFMax && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return strings.Clone(s[:cut]) + "…"
+}
