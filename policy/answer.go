@@ -150,6 +150,9 @@ func (a answer) refusal(name string, stage Stage) *Refusal {
 
 func (a answer) decision(name string, stage Stage) Decision {
 	d := Decision{Policy: name, Stage: stage, Reason: a.reason, Took: a.took}
+	if a.inner != nil {
+		d.Policy, d.Reason = a.inner.Policy, a.inner.Reason
+	}
 	switch a.kind {
 	case quarantined:
 		d.Kind = Quarantined

@@ -3,6 +3,7 @@ package policy
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -163,7 +164,10 @@ func (c *Chain) reportLate(l *link, stage Stage, t *Transaction, a answer) {
 		return
 	}
 	d := a.decision(l.name, stage)
-	d.Reason = fmt.Sprintf("late, dropped: %s %s", d.Kind, d.Reason)
-	d.Kind = Broke
+	said := string(d.Kind)
+	if a.kind == passed {
+		said = "no objection"
+	}
+	d.Kind, d.Reason = Broke, strings.TrimSpace("late, dropped: "+said+" "+d.Reason)
 	c.opts.OnDecision(t, d)
 }

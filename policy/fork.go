@@ -13,7 +13,7 @@ import (
 
 func (t *Transaction) fork() *Transaction {
 	f := *t
-	f.sharedFacts = true
+	f.sharedFacts, f.texts, f.gaveUp = true, nil, false
 	f.removed = slices.Clip(f.removed)
 	if t.OpenText != nil {
 		f.texts = &texts{open: t.OpenText}
@@ -27,15 +27,17 @@ func (t *Transaction) join(f *Transaction, returned bool) {
 	if f.texts != nil {
 		f.texts.end()
 	}
-	if !returned {
-		t.sharedFacts = true
-		t.To = slices.Clone(t.To)
-		return
+	if returned {
+		t.connFacts, t.txFacts, t.factsSize = f.connFacts, f.txFacts, f.factsSize
+		t.sharedFacts = f.sharedFacts
+		t.prepend, t.removed = f.prepend, f.removed
+		t.discardedBy, t.quarantined = f.discardedBy, f.quarantined
 	}
-	t.connFacts, t.txFacts, t.factsSize = f.connFacts, f.txFacts, f.factsSize
-	t.sharedFacts = t.sharedFacts && f.sharedFacts
-	t.prepend, t.removed = f.prepend, f.removed
-	t.discardedBy, t.quarantined = f.discardedBy, f.quarantined
+	if !returned || f.gaveUp {
+		// Someone goes on reading what t has: t writes to copies.
+		t.gaveUp, t.sharedFacts = true, true
+		t.To = slices.Clone(t.To)
+	}
 }
 
 var errTextEnded = errors.New("policy: the text was read after Check should have returned")

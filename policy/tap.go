@@ -39,10 +39,10 @@ func (c *Chain) Tap(ctx context.Context, t *Transaction) io.Writer {
 			continue
 		}
 		tp := &tap{link: l, left: c.timeout}
-		tp.run(all, t, StageData, func(fork *Transaction) error {
-			tp.w = p.Tap(ctx, fork)
-			return nil
-		})
+		var w io.Writer
+		if tp.run(all, t, func(fork *Transaction) error { w = p.Tap(ctx, fork); return nil }) {
+			tp.w = w
+		}
 		if tp.w != nil || tp.err != nil {
 			all.taps = append(all.taps, tp)
 		}
@@ -101,7 +101,7 @@ type tap struct {
 func (tp *tap) write(ts *taps, p []byte) {
 	tp.buf = append(tp.buf[:0], p...)
 	buf := tp.buf
-	tp.run(ts, ts.t, StageData, func(*Transaction) error {
+	tp.run(ts, ts.t, func(*Transaction) error {
 		n, err := tp.w.Write(buf)
 		if err == nil && n < len(buf) {
 			err = io.ErrShortWrite
@@ -110,9 +110,9 @@ func (tp *tap) write(ts *taps, p []byte) {
 	})
 }
 
-// run calls f in the time the tap has left. Whatever f answers but nil is the
-// end of the tap.
-func (tp *tap) run(ts *taps, t *Transaction, stage Stage, f func(fork *Transaction) error) {
+// run calls f in the time the tap has left, and reports whether it was fine. If
+// it was not, that is the end of the tap.
+func (tp *tap) run(ts *taps, t *Transaction, f func(fork *Transaction) error) bool {
 	c, ctx := ts.chain, ts.ctx
 	if c.timeout > 0 {
 		var cancel context.CancelFunc
@@ -121,7 +121,7 @@ func (tp *tap) run(ts *taps, t *Transaction, stage Stage, f func(fork *Transacti
 	}
 	start := time.Now()
 	fork := t.fork()
-	a, returned := c.call(ctx, tp.link, stage, fork, func() error {
+	a, returned := c.call(ctx, tp.link, StageData, fork, func() error {
 		if err := f(fork); err != nil {
 			return fmt.Errorf("%v", err) // no verdict can come out of a tap
 		}
@@ -134,4 +134,5 @@ func (tp *tap) run(ts *taps, t *Transaction, stage Stage, f func(fork *Transacti
 	if a.kind != passed {
 		tp.err = errors.New(a.reason)
 	}
+	return tp.err == nil
 }

@@ -64,7 +64,11 @@ type Transaction struct {
 	discardedBy string
 	quarantined string
 	tapped      io.Writer
-	texts       *texts // of a fork
+
+	// Of a fork: the texts it has open, and whether it was forked itself for
+	// a policy that was given up.
+	texts  *texts
+	gaveUp bool
 }
 
 // Recipient is one RCPT.
