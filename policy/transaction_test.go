@@ -11,10 +11,8 @@ import (
 func TestFactsOfTheConnectionOutlastTheTransaction(t *testing.T) {
 	t.Parallel()
 	var tr Transaction
-	for _, err := range []error{tr.SetFact("a.conn", 1)} {
-		if err != nil {
-			t.Fatal(err)
-		}
+	if err := tr.SetFact("a.conn", 1); err != nil {
+		t.Fatal(err)
 	}
 	tr.Begin(smtp.Path{}, smtp.MailParams{})
 	if err := tr.SetFact("a.tx", "two"); err != nil {
