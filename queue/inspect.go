@@ -30,6 +30,7 @@ type Entry struct {
 	Attempts    int       // deliveries that failed
 	NextAttempt time.Time // zero: at once
 	LastError   string    // of the last failed attempt
+	RequeuedAt  time.Time // when Inspector.Requeue last revived it; zero: never
 	Facts       Facts
 	Quarantine  string
 	Prepend     []byte
@@ -123,11 +124,12 @@ type Inspector interface {
 	// returns ErrNotFound for an unknown ID.
 	Open(ctx context.Context, id ID) (io.ReadCloser, error)
 	// Retry makes a waiting message due now; a ready one is left as it is.
-	// ErrNotFound, ErrLeased.
+	// ErrNotFound, also for a dead letter; ErrLeased.
 	Retry(ctx context.Context, id ID) error
 	// Requeue makes a dead letter live again: due now, no attempts counted,
-	// its age counted from now, the rejected recipients owed again.
-	// ErrNotFound, ErrIncomplete.
+	// RequeuedAt set, so that its age is counted from now, the rejected
+	// recipients owed again with their DSN parameters. ErrNotFound, also for
+	// a message that is not dead; ErrIncomplete.
 	Requeue(ctx context.Context, id ID) error
 	// Delete removes a message for good. ErrNotFound, ErrLeased.
 	Delete(ctx context.Context, id ID) error

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/incoming-mx/incoming/header"
 )
@@ -24,6 +25,9 @@ type Message struct {
 	Size int64
 	// Attempt is 1 at the first delivery.
 	Attempt int
+	// RequeuedAt is when an operator last revived it from the dead letters:
+	// its age counts from then. Zero: never.
+	RequeuedAt time.Time
 	// Facts is what policies learned; nil when nothing was.
 	Facts Facts
 	// Quarantine is why a policy marked the message; "" is unmarked.
@@ -58,6 +62,7 @@ func NewMessage(e Entry, src Source) *Message {
 		Origin:     e.Origin,
 		Settled:    e.Settled,
 		Attempt:    e.Attempts + 1,
+		RequeuedAt: e.RequeuedAt,
 		Facts:      e.Facts,
 		Quarantine: e.Quarantine,
 		prepend:    e.Prepend,

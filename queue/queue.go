@@ -69,8 +69,8 @@ type Queue interface {
 
 	// Check tells whether a message of size octets (0: unknown) could be
 	// taken now: nil, or an error that is ErrFull, ErrNoSpace, ErrSick or
-	// ErrClosed. It is asked at the banner, at MAIL and by readiness, and
-	// must be cheap.
+	// ErrClosed; or ErrTooLarge for a size that can never fit. It is asked at
+	// the banner, at MAIL and by readiness, and must be cheap.
 	Check(size int64) error
 
 	// Close ends the queue: Lease calls return ErrClosed, drafts can no
