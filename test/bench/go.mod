@@ -1,0 +1,13 @@
+// The peers that Incoming is measured beside, apart from what the library needs.
+module github.com/incoming-mx/incoming/test/bench
+
+go 1.26.0
+
+require (
+	github.com/emersion/go-smtp v0.25.1
+	github.com/mhale/smtpd v0.8.3
+)
+
+require github.com/emersion/go-sasl v0.0.0-20241020182733-b788ff22d5a6 // indirect
+
+replace github.com/incoming-mx/incoming => ../..

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+
+	gosmtp "github.com/emersion/go-smtp"
+	"github.com/mhale/smtpd"
+)
+
+// peerCommand is how this program is told to be one of the Go peers, in a
+// process of its own.
+const peerCommand = "serve-peer"
+
+// peer is a Go library measured by a small server made with it.
+func (b *bench) peer(name, stores, kind string) server {
+	start := func(ctx context.Context, dir string) (*running, error) {
+		addr, err := freeAddr()
+		if err != nil {
+			return nil, err
+		}
+		p, err := spawn(dir, b.self, peerCommand, kind, addr, dir)
+		if err != nil {
+			return nil, err
+		}
+		if err := p.answering(ctx, addr); err != nil {
+			return nil, err
+		}
+		return &running{addr: addr, pid: p.cmd.Process.Pid, stop: p.stop}, nil
+	}
+	return server{name: name, stores: stores, start: start}
+}
+
+// servePeer is such a process: KIND ADDR DIR. A signal ends it.
+func servePeer(args []string) error {
+	if len(args) != 3 {
+		return errors.New(peerCommand + " wants KIND ADDR DIR")
+	}
+	kind, addr, dir := args[0], args[1], args[2]
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	switch kind {
+	case "go-smtp":
+		return goSMTP(func(r io.Reader) error {
+			_, err := io.Copy(io.Discard, r)
+			return err
+		}).Serve(l)
+	case "go-smtp-file":
+		return goSMTP(func(r io.Reader) error { return storeFile(dir, r) }).Serve(l)
+	case "smtpd":
+		s := &smtpd.Server{
+			Hostname: "bench.example.org", Appname: "bench", DisableReverseDNS: true,
+			Handler: func(net.Addr, string, []string, []byte) error { return nil },
+		}
+		return s.Serve(l)
+	}
+	return fmt.Errorf("no peer %q", kind)
+}
+
+func goSMTP(data func(io.Reader) error) *gosmtp.Server {
+	s := gosmtp.NewServer(gosmtp.BackendFunc(func(*gosmtp.Conn) (gosmtp.Session, error) {
+		return session{data}, nil
+	}))
+	s.Domain = "bench.example.org"
+	s.MaxMessageBytes = 50 << 20
+	return s
+}
+
+// session is a go-smtp session that takes everything.
+type session struct{ data func(io.Reader) error }
+
+func (session) Reset()                                 {}
+func (session) Logout() error                          { return nil }
+func (session) Mail(string, *gosmtp.MailOptions) error { return nil }
+func (session) Rcpt(string, *gosmtp.RcptOptions) error { return nil }
+func (s session) Data(r io.Reader) error               { return s.data(r) }
+
+// storeFile is what a careful author of a small server would do: one file,
+// synced, then renamed to its name. The directory is not synced.
+func storeFile(dir string, r io.Reader) (err error) {
+	name := filepath.Join(dir, rand.Text())
+	f, err := os.OpenFile(name+".tmp", os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+		if err == nil {
+			err = os.Rename(name+".tmp", name+".eml")
+		}
+	}()
+	if _, err := io.Copy(f, r); err != nil {
+		return err
+	}
+	return f.Sync()
+}
