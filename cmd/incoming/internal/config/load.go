@@ -66,6 +66,43 @@ func (c *Config) Set(arg string) error {
 	return nil
 }
 
+// SetKey sets one key on behalf of a flag, which the error names.
+func (c *Config) SetKey(flag, key, value string) error {
+	p, err := c.place(key)
+	if err == nil {
+		err = set(p, value)
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", flag, value, err)
+	}
+	return nil
+}
+
+// Listen replaces the listeners by one for each address, without TLS.
+func (c *Config) Listen(addresses []string) error {
+	c.Listeners = nil
+	for _, address := range addresses {
+		var l Listener
+		if err := l.Address.UnmarshalText([]byte(address)); err != nil {
+			return fmt.Errorf("--listen: %w", err)
+		}
+		c.Listeners = append(c.Listeners, l)
+	}
+	c.fill()
+	return nil
+}
+
+// AcceptDomains replaces the domains.
+func (c *Config) AcceptDomains(names []string) error {
+	c.Domains = make([]Domain, len(names))
+	for i, name := range names {
+		if err := c.Domains[i].UnmarshalText([]byte(name)); err != nil {
+			return fmt.Errorf("--domain: %w", err)
+		}
+	}
+	return nil
+}
+
 // place is where the value of a key is. "listener.tls" is the only listener's,
 // "listener.NAME.tls" that of the one by that name or address.
 func (c *Config) place(name string) (any, error) {

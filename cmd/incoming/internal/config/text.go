@@ -132,7 +132,7 @@ func (hostPorts) check(s string) (string, error) {
 		}
 		return "", fmt.Errorf("%q is no address to listen on; write 127.0.0.1:2525, [::1]:2525, or :25 for every address", s)
 	}
-	if _, err := net.LookupPort("tcp", port); err != nil {
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return "", fmt.Errorf("%q is no port; it is a number from 0 to 65535", port)
 	}
 	return s, nil

@@ -1,0 +1,176 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"iter"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/incoming-mx/incoming/queue"
+)
+
+// Client talks to the daemon that owns a control socket.
+type Client struct {
+	http *http.Client
+	path string
+}
+
+var _ queue.Inspector = (*Client)(nil)
+
+// Dial connects to the control socket at path; its error is the dial's, when
+// nobody answers there.
+func Dial(ctx context.Context, path string) (*Client, error) {
+	d := net.Dialer{Timeout: 5 * time.Second}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return d.DialContext(ctx, "unix", path) }
+	c, err := dial(ctx, "", "")
+	if err != nil {
+		return nil, err
+	}
+	c.Close()
+	return &Client{http: &http.Client{Transport: &http.Transport{DialContext: dial}}, path: path}, nil
+}
+
+// Close gives up the connections.
+func (c *Client) Close() error {
+	c.http.CloseIdleConnections()
+	return nil
+}
+
+// post sends q and returns the body of a success, which the caller closes.
+func (c *Client) post(ctx context.Context, name string, q any) (io.ReadCloser, error) {
+	body, err := json.Marshal(q)
+	if err != nil {
+		return nil, err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://control/v1/"+name, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(r)
+	if err != nil {
+		return nil, fmt.Errorf("control socket %s: %w", c.path, err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp.Body, nil
+	}
+	defer resp.Body.Close()
+	var f failure
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&f); err != nil {
+		return nil, fmt.Errorf("control socket %s: %s, and no reason: is the daemon of another version?", c.path, resp.Status)
+	}
+	return nil, &remoteError{text: f.Error, kind: kinds()[f.Kind]}
+}
+
+// call sends q and reads the answer into answer; nil wants none.
+func (c *Client) call(ctx context.Context, name string, q, answer any) error {
+	body, err := c.post(ctx, name, q)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if answer == nil {
+		return nil
+	}
+	if err := json.NewDecoder(body).Decode(answer); err != nil {
+		return fmt.Errorf("control socket %s: %s: %w", c.path, name, err)
+	}
+	return nil
+}
+
+// List yields the daemon's entries that match.
+func (c *Client) List(ctx context.Context, f queue.Filter) iter.Seq2[queue.Entry, error] {
+	return func(yield func(queue.Entry, error) bool) {
+		body, err := c.post(ctx, "list", f)
+		if err != nil {
+			yield(queue.Entry{}, err)
+			return
+		}
+		defer body.Close()
+		for d := json.NewDecoder(body); ; {
+			var l line
+			if err := d.Decode(&l); err == io.EOF {
+				return
+			} else if err != nil {
+				yield(queue.Entry{}, fmt.Errorf("control socket %s: list: %w", c.path, err))
+				return
+			}
+			more := true
+			if l.Entry != nil {
+				more = yield(*l.Entry, nil)
+			} else {
+				more = yield(queue.Entry{}, &remoteError{text: l.Error})
+			}
+			if !more {
+				return
+			}
+		}
+	}
+}
+
+// Get returns one entry.
+func (c *Client) Get(ctx context.Context, id queue.ID) (queue.Entry, error) {
+	var e queue.Entry
+	err := c.call(ctx, "get", id, &e)
+	return e, err
+}
+
+// Open reads a message.
+func (c *Client) Open(ctx context.Context, id queue.ID) (io.ReadCloser, error) {
+	return c.post(ctx, "open", id)
+}
+
+// Retry makes a waiting message due.
+func (c *Client) Retry(ctx context.Context, id queue.ID) error { return c.call(ctx, "retry", id, nil) }
+
+// Requeue makes a dead letter live again.
+func (c *Client) Requeue(ctx context.Context, id queue.ID) error {
+	return c.call(ctx, "requeue", id, nil)
+}
+
+// Delete removes a message for good.
+func (c *Client) Delete(ctx context.Context, id queue.ID) error {
+	return c.call(ctx, "delete", id, nil)
+}
+
+// Pause stops deliveries.
+func (c *Client) Pause(ctx context.Context) error { return c.call(ctx, "pause", struct{}{}, nil) }
+
+// Resume lets them go on.
+func (c *Client) Resume(ctx context.Context) error { return c.call(ctx, "resume", struct{}{}, nil) }
+
+// Paused asks whether deliveries are paused; false when the daemon does not
+// answer. Stats tells the error too.
+func (c *Client) Paused() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	s, err := c.Stats(ctx)
+	return err == nil && s.Paused
+}
+
+// Stats counts the queue.
+func (c *Client) Stats(ctx context.Context) (Stats, error) {
+	var s Stats
+	err := c.call(ctx, "stats", struct{}{}, &s)
+	return s, err
+}
+
+// Sessions is the connections open.
+func (c *Client) Sessions(ctx context.Context) ([]Session, error) {
+	var s []Session
+	err := c.call(ctx, "sessions", struct{}{}, &s)
+	return s, err
+}
+
+// Reload makes the daemon read its configuration, lists and certificates again.
+func (c *Client) Reload(ctx context.Context) (*Report, error) {
+	var r Report
+	if err := c.call(ctx, "reload", struct{}{}, &r); err != nil {
+		return nil, err
+	}
+	return &r, nil
+}

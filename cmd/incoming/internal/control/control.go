@@ -1,0 +1,99 @@
+// Package control is how the tools talk to a running daemon: HTTP and JSON over
+// a unix socket beside the spool, which only its owner may open. [Client] is a
+// [queue.Inspector], so that a tool need not know whether it looks at a running
+// daemon or at the spool of a stopped one. The protocol is between programs of
+// one version and no interface for others; --json is.
+package control
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/incoming-mx/incoming/queue"
+)
+
+// Session is one connection that is open.
+type Session struct {
+	ID       string    `json:"session"`
+	Listener string    `json:"listener"`
+	Peer     string    `json:"peer"`
+	Hello    string    `json:"helo,omitempty"`
+	TLS      string    `json:"tls,omitempty"`
+	Since    time.Time `json:"since"`
+	Phase    string    `json:"phase,omitempty"`
+	MailFrom string    `json:"mail_from,omitempty"`
+	Rcpts    int       `json:"rcpts"`
+	Messages int       `json:"messages"`
+	BytesIn  int64     `json:"bytes_in"`
+}
+
+// Change is one option that a reload found changed.
+type Change struct {
+	Key     string `json:"key"`
+	Old     string `json:"old"`
+	New     string `json:"new"`
+	Restart bool   `json:"restart"` // and was left as it is
+}
+
+// Report is what a reload did.
+type Report struct {
+	Changes []Change `json:"changes"`
+	Reread  []string `json:"reread"` // files read again: lists, certificates, secrets
+}
+
+// Stats counts the queue.
+type Stats struct {
+	queue.Depth
+	Paused bool
+}
+
+// Daemon is what a Server is asked for.
+type Daemon struct {
+	Queue    queue.Inspector
+	Depth    func() queue.Depth
+	Sessions func() []Session
+	Reload   func(context.Context) (*Report, error)
+}
+
+// line is one line of a list: an entry, or what is wrong with one.
+type line struct {
+	Entry *queue.Entry `json:",omitempty"`
+	Error string       `json:",omitempty"`
+}
+
+// failure is the body of a reply that is no success.
+type failure struct {
+	Error string
+	Kind  string `json:",omitempty"` // one of kinds, for errors.Is at the other end
+}
+
+// kinds names the errors that a tool tells apart.
+func kinds() map[string]error {
+	return map[string]error{
+		"not_found":  queue.ErrNotFound,
+		"leased":     queue.ErrLeased,
+		"incomplete": queue.ErrIncomplete,
+		"closed":     queue.ErrClosed,
+		"sick":       queue.ErrSick,
+		"no_space":   queue.ErrNoSpace,
+	}
+}
+
+func kindOf(err error) string {
+	for name, kind := range kinds() {
+		if errors.Is(err, kind) {
+			return name
+		}
+	}
+	return ""
+}
+
+// remoteError is an error of the daemon, as the client returns it.
+type remoteError struct {
+	text string
+	kind error
+}
+
+func (e *remoteError) Error() string { return e.text }
+func (e *remoteError) Unwrap() error { return e.kind }
