@@ -1,0 +1,112 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestEveryClientsMailArrivesByteForByte sends every kind of message by every
+// client and reads it back from the Maildir.
+func TestEveryClientsMailArrivesByteForByte(t *testing.T) {
+	enabled(t)
+	t.Parallel()
+	bin := build(t)
+	site := newSite(t, bin)
+	d := site.start(t)
+	sent := 0
+	for _, c := range clients(bin) {
+		t.Run(c.name, func(t *testing.T) {
+			c.available(t)
+			for _, m := range messages() {
+				t.Run(m.name, func(t *testing.T) {
+					for _, name := range c.cannot {
+						if name == m.name {
+							t.Skipf("%s has no way to send it", c.name)
+						}
+					}
+					site.sendAndRead(t, d, c, m)
+					sent++
+				})
+			}
+		})
+	}
+	site.empty(t)
+	if n := len(entries(t, filepath.Join(site.mail, "new"))); n != sent {
+		t.Errorf("%d messages were sent and %d are in the Maildir", sent, n)
+	}
+	d.stop(t)
+}
+
+// sendAndRead sends m and wants its text in the Maildir, once, with the
+// envelope on top.
+func (s site) sendAndRead(t *testing.T, d *daemon, c client, m message) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "message.eml")
+	if err := os.WriteFile(file, m.text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.send(t, d, m, file); err != nil {
+		t.Fatal(err)
+	}
+	var copies [][]byte
+	within(t, 30*time.Second, "the message arrives", func() error {
+		copies = s.delivered(t)[token(m.text)]
+		if len(copies) == 0 {
+			return fmt.Errorf("%s is not in %s", token(m.text), s.mail)
+		}
+		return nil
+	})
+	if len(copies) != 1 {
+		t.Fatalf("it is there %d times", len(copies))
+	}
+	same(t, beneath(t, copies[0]), c.arrives(m))
+	top := string(copies[0][:len(copies[0])-len(beneath(t, copies[0]))])
+	if !strings.Contains(top, "Return-Path: <"+m.from+">\r\n") {
+		t.Errorf("no Return-Path of %q on top:\n%s", m.from, top)
+	}
+	for _, to := range m.to {
+		if !strings.Contains(top, "Delivered-To: "+to+"\r\n") {
+			t.Errorf("no Delivered-To of %s on top:\n%s", to, top)
+			break
+		}
+	}
+	if !strings.Contains(top, "Received: from ") {
+		t.Errorf("no Received on top:\n%s", top)
+	}
+}
+
+// TestASecondDaemonOnTheSameSpoolRefusesToStart: a spool has one master.
+func TestASecondDaemonOnTheSameSpoolRefusesToStart(t *testing.T) {
+	enabled(t)
+	t.Parallel()
+	site := newSite(t, build(t))
+	d := site.start(t)
+	out, err := exec.CommandContext(t.Context(), site.bin, site.args()...).CombinedOutput()
+	if err == nil {
+		t.Errorf("it started:\n%s", out)
+	}
+	if !strings.Contains(string(out), site.spool) {
+		t.Errorf("it does not name the spool:\n%s", out)
+	}
+	if err := greet(t.Context(), d.addr); err != nil {
+		t.Errorf("the first was hurt: %v", err)
+	}
+	d.stop(t)
+}
+
+// TestWithoutDomainsItListensOnLoopbackOnly: nobody becomes an open
+// mailbox of the world by leaving something out.
+func TestWithoutDomainsItListensOnLoopbackOnly(t *testing.T) {
+	enabled(t)
+	t.Parallel()
+	site := newSite(t, build(t))
+	out, err := exec.CommandContext(t.Context(), site.bin, "serve", "--listen", "0.0.0.0:0", "--spool", site.spool).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "domain") {
+		t.Errorf("err = %v, and it said:\n%s", err, out)
+	}
+}
