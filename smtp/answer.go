@@ -1,0 +1,243 @@
+package smtp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"runtime/debug"
+	"syscall"
+)
+
+// The stages of a Refusal.
+const (
+	stageConnect  = "connect"
+	stageHello    = "hello"
+	stageMail     = "mail"
+	stageRcpt     = "rcpt"
+	stageData     = "data"
+	stageMessage  = "message"
+	stageStartTLS = "starttls"
+	stageCommand  = "command"
+)
+
+// The reasons of a Closing.
+const (
+	closedQuit      = "quit"
+	closedEOF       = "eof"
+	closedEOFInData = "eof_in_data" // nothing was accepted of that text
+	closedReset     = "reset"
+	closedTimeout   = "timeout"
+	closedDrain     = "drain"
+	closedLimit     = "limit"
+	closedTLS       = "tls"
+	closedJunk      = "junk"
+	closedWrite     = "write"
+	closedRefused   = "refused"
+	closedForced    = "closed" // by Conn.Close or the caller
+	closedPanic     = "panic"  // of the engine or a hook; a Session's are survived
+	closedError     = "error"
+)
+
+// answer is what a command comes to: a reply, or the end of the connection, or
+// both. The zero answer is neither: what was to be said has been said.
+type answer struct {
+	reply  *Reply
+	stage  string
+	err    error  // as Refusal.Err, or as Closing.Err
+	reason string // as Refusal.Reason
+	close  string // as Closing.Reason; "" goes on
+	rcpt   string // as Refusal.Rcpt
+	free   bool   // not counted against Limits.Commands
+}
+
+// give sends an answer's reply, counts and reports it, and says how the
+// connection ends: "" when it goes on.
+func (c *Conn) give(a answer) answer {
+	if a.reply == nil {
+		return a
+	}
+	if isError(a.reply.Code) {
+		if c.errors >= c.limits.Errors {
+			a = c.overLimit(a, "limits.errors", replyTooManyErrors, c.limits.Errors)
+		} else {
+			c.errors++
+		}
+	}
+	a.reply = a.reply.named(c.cfg.Hostname)
+	c.put(a.reply)
+	if a.reply.Code == 421 && a.close == "" {
+		a.close = closedRefused
+	}
+	if a.reply.Code >= 400 && c.cfg.OnRefused != nil {
+		c.cfg.OnRefused(c, c.asRefusal(a))
+	}
+	return a
+}
+
+func (c *Conn) asRefusal(a answer) Refusal {
+	r := Refusal{Stage: a.stage, Reply: a.reply, Err: a.err, Reason: a.reason, Rcpt: a.rcpt}
+	switch a.stage {
+	case "":
+		r.Stage = stageCommand
+	case stageMail, stageRcpt, stageData, stageMessage:
+		r.MailFrom = c.from.String()
+	}
+	return r
+}
+
+// isError reports whether a reply counts against Limits.Errors.
+func isError(code int) bool { return code >= 500 && code <= 504 || code == 555 }
+
+// overLimit is the answer in a's place when use number most+1 of a limit was
+// refused.
+func (c *Conn) overLimit(a answer, limit string, reply *Reply, most int) answer {
+	c.hit(limit, int64(most)+1, int64(most))
+	return answer{reply: reply, stage: a.stage, rcpt: a.rcpt, reason: limit, close: closedLimit}
+}
+
+func (c *Conn) hit(limit string, use, most int64) {
+	if c.cfg.OnLimit != nil {
+		c.cfg.OnLimit(c, limit, use, most)
+	}
+}
+
+func (c *Conn) smuggling(what string) {
+	if c.cfg.OnSmuggling != nil {
+		c.cfg.OnSmuggling(c, what)
+	}
+}
+
+// refusal is the answer to an error of the Session: a *Reply goes out as it is,
+// of anything else the peer learns nothing.
+func refusal(stage string, err error) answer {
+	var r *Reply
+	if errors.As(err, &r) {
+		if sent := sendable(r); sent != nil {
+			a := answer{reply: sent, stage: stage}
+			if err != error(r) {
+				a.err = err
+			}
+			return a
+		}
+	}
+	return answer{reply: replyInternal, stage: stage, err: err}
+}
+
+// lost is the answer to an error of waiting for a command.
+func (c *Conn) lost(err error) answer {
+	switch err {
+	case errOverlong:
+		c.overlong++
+		c.hit("limits.command_line", int64(c.limits.CommandLine)+1, int64(c.limits.CommandLine))
+		a := answer{reply: replyOverlong, reason: "command line too long"}
+		if c.overlong >= 3 {
+			a.close = closedJunk
+		}
+		return a
+	case errEndless:
+		return answer{reply: replyOverlong, reason: "command line without end", close: closedJunk}
+	case errTLSRecord:
+		return answer{close: closedJunk, err: err}
+	case errTimeout:
+		return answer{reply: replyTimeout, reason: "timeout waiting for a command", close: closedTimeout}
+	case errDrain:
+		return answer{reply: replyDrain, reason: "drain", close: closedDrain}
+	}
+	a := c.broken(err)
+	if a.close == closedEOF && c.phase() == phaseBDAT {
+		a.close = closedEOFInData
+	}
+	return a
+}
+
+// lostText is the answer to an error of waiting for text.
+func (c *Conn) lostText(err error) answer {
+	if err == errTimeout {
+		a := answer{reply: replyTimeout, stage: stageMessage, reason: "timeout in the text", close: closedTimeout}
+		if c.decoder.bareLF > 0 {
+			a.reason = "timeout in the text, which has a bare LF: bare_lf" // the peer may believe that it has ended
+		}
+		return a
+	}
+	a := c.broken(err)
+	if a.close == closedEOF {
+		a.close = closedEOFInData
+	}
+	return a
+}
+
+// broken is the end of a connection that can take no reply.
+func (c *Conn) broken(err error) answer {
+	var alert net.Error
+	switch {
+	case c.out.err != nil:
+		return answer{close: closedWrite, err: c.out.err}
+	case errors.Is(err, io.EOF):
+		return answer{close: closedEOF}
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return answer{close: closedEOF, err: err} // TLS was cut off
+	case errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe):
+		return answer{close: closedForced, err: err}
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return answer{close: closedReset, err: err}
+	case c.encrypted() && !errors.As(err, &alert):
+		return answer{close: closedTLS, err: err}
+	}
+	return answer{close: closedError, err: err}
+}
+
+// ask calls the Session and survives its panic.
+func (c *Conn) ask(where string, f func() error) (err error) {
+	defer c.recovered(where, &err)
+	return f()
+}
+
+// recovered is deferred around every call of a Session or Body.
+func (c *Conn) recovered(where string, err *error) {
+	if v := recover(); v != nil {
+		c.panicked(where, v)
+		*err = fmt.Errorf("smtp: panic in %s: %v", where, v)
+	}
+}
+
+func (c *Conn) panicked(where string, v any) {
+	if c.cfg.OnPanic != nil {
+		c.cfg.OnPanic(c, where, v, debug.Stack())
+	}
+}
+
+// clear ends a transaction that did not come to its end.
+func (c *Conn) clear() {
+	c.abort()
+	c.reset()
+	c.recipients, c.utf8, c.afterData = 0, false, false
+}
+
+// abort ends a Body that did not come to its end.
+func (c *Conn) abort() {
+	body := c.text.body
+	if body == nil {
+		return
+	}
+	c.text.body = nil
+	// Nothing more can be done about a Body whose Abort panics: it was reported.
+	_ = c.ask("body abort", func() error { body.Abort(); return nil })
+}
+
+// reset tells the Session that its transaction is over, if it has one.
+func (c *Conn) reset() {
+	if !c.inTx {
+		return
+	}
+	c.inTx = false
+	_ = c.ask("session reset", func() error { c.session.Reset(); return nil }) // as in abort
+}
+
+// end ends the text. What was begun is finished even when the connection ends
+// meanwhile.
+func (c *Conn) end(ctx context.Context, body Body) (receipt string, err error) {
+	defer c.recovered("body end", &err)
+	return body.End(context.WithoutCancel(ctx))
+}
