@@ -22,6 +22,7 @@ type faulty struct {
 	failAt int
 	err    error
 	calls  []string
+	onSync func() // called by Sync of a file
 }
 
 func (f *faulty) call(format string, args ...any) error {
@@ -66,7 +67,12 @@ func (f *faultyFile) Write(p []byte) (int, error) {
 	}
 	return f.file.Write(p)
 }
-func (f *faultyFile) Sync() error { return firstOf(f.f.call("sync"), f.file.Sync) }
+func (f *faultyFile) Sync() error {
+	if f.f.onSync != nil {
+		f.f.onSync()
+	}
+	return firstOf(f.f.call("sync"), f.file.Sync)
+}
 func (f *faultyFile) Close() error {
 	err := f.f.call("close")
 	return errors.Join(err, f.file.Close())
@@ -139,5 +145,20 @@ func TestAnyFailedCallIsARetryAndTheNextAttemptDelivers(t *testing.T) {
 				t.Errorf("after call %d failed once, new holds %q", at, names)
 			}
 		}
+	}
+}
+
+// An attempt that hung in a sync may have been abandoned and overtaken.
+func TestADeadlinePassedInASyncKeepsTheFileOutOfNew(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancel(context.Background())
+	a := newAdapter(t, dir)
+	a.files = &faulty{files: osFiles{0o700, 0o600}, onSync: cancel}
+	if err := a.Deliver(ctx, message(entry("A", "", "b@c"), text)); !errors.Is(err, context.Canceled) {
+		t.Errorf("Deliver returned %v, want the end of its context", err)
+	}
+	if left := append(list(t, dir+"/new"), list(t, dir+"/tmp")...); len(left) != 0 {
+		t.Errorf("left behind: %q", left)
 	}
 }
