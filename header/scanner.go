@@ -34,7 +34,9 @@ func (s *Scanner) Write(p []byte) (int, error) {
 		}
 		line := p[:i+1]
 		if s.partLen > 0 {
-			s.keep(line)
+			if s.keep(line); s.done {
+				break
+			}
 			line = s.partial
 		}
 		length := max(s.partLen, int64(len(line)))
@@ -49,9 +51,25 @@ func (s *Scanner) Write(p []byte) (int, error) {
 	return n, nil
 }
 
+// keep takes a piece of an unfinished line. A line so long that no more of it is
+// kept shows already whether it belongs to the header: text without a header
+// may be one line of many megabytes.
 func (s *Scanner) keep(p []byte) {
+	known := s.partLen > maxPartial
 	s.partLen += int64(len(p))
 	s.partial = append(s.partial, p[:min(len(p), maxPartial+1-len(s.partial))]...)
+	if !known && s.partLen > maxPartial && !s.belongs(s.partial) {
+		s.done, s.partial, s.partLen = true, nil, 0
+	}
+}
+
+// belongs reports whether a line that is not empty begins or continues a field.
+func (s *Scanner) belongs(line []byte) bool {
+	if line[0] == ' ' || line[0] == '\t' {
+		return s.fields > 0
+	}
+	_, value := split(line)
+	return value > 0
 }
 
 // line takes one line, whole or its first maxPartial+1 octets.
