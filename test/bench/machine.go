@@ -25,7 +25,7 @@ func (b *bench) machine(ctx context.Context) ([][2]string, error) {
 		{"write 4 KiB, sync", fmt.Sprintf("%.2f ms", float64(sync.Microseconds())/1000)},
 		{"Go", runtime.Version()},
 	}
-	if out, err := exec.CommandContext(ctx, "postconf", "-h", "mail_version").Output(); err == nil {
+	if out, err := exec.CommandContext(ctx, "postconf", "-d", "-h", "mail_version").Output(); err == nil {
 		facts = append(facts, [2]string{"Postfix", strings.TrimSpace(string(out))})
 	}
 	if info, ok := debug.ReadBuildInfo(); ok {
