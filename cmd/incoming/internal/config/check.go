@@ -25,8 +25,6 @@ func (c *Config) check() error {
 	switch {
 	case c.Queue.Journal:
 		return errors.New("queue.journal: this version has no journal; leave it false")
-	case c.Queue.Depth.N < 0:
-		return errors.New(`queue.depth: "none" is no depth; give a number`)
 	case c.names("access_list") && c.AccessList.File == "":
 		return errors.New("access_list.file: not set, but the policy access_list is named; set it to the file of rules")
 	case c.names("max_size") && c.MaxSize.Size.N <= 0:

@@ -314,6 +314,22 @@ func TestDiffSaysWhatChangedAndWhatWantsARestart(t *testing.T) {
 	if after.Queue.Path != a.Queue.Path || after.Listeners[0].TLS.String() != "disabled" || after.Limits.Errors.N != 5 {
 		t.Errorf("after a reload: %+v", after)
 	}
+	b.Listeners[0].Cert, b.Listeners[0].Key = "new.pem", "new.key"
+	if l := Reloaded(b, b).Listeners[0]; l.Cert != "new.pem" {
+		t.Errorf("a new certificate after a reload: %+v", l)
+	}
+	if l := Reloaded(a, b).Listeners[0]; l.Cert != "" || l.TLS.String() != "disabled" {
+		t.Errorf("a certificate for another TLS mode: %+v", l)
+	}
+	b.Listeners[0].Cert, b.Listeners[0].Key = "", ""
+	b.Listeners = append(b.Listeners, Listener{Name: "other"})
+	if l := Reloaded(a, b).Listeners; len(l) != 1 {
+		t.Errorf("a reload added a listener: %+v", l)
+	}
+	if c := Diff(after, b); c[len(c)-1] != (Change{Key: "listener", Old: "127.0.0.1:2525", New: "127.0.0.1:2525, other", Restart: true}) {
+		t.Errorf("a listener that came: %+v", c)
+	}
+	b.Listeners = b.Listeners[:1]
 	if again := Diff(after, b); len(again) != 2 || !again[0].Restart || !again[1].Restart {
 		t.Errorf("what wants a restart is not reported again: %+v", again)
 	}

@@ -17,27 +17,42 @@ type Change struct {
 const hidden = "(not shown)"
 
 // Diff is the keys in which b differs from a, in the table's order. Listeners
-// are compared by their place in the list; one that came or went is the change
-// "listener".
+// are compared by their labels; that one came or went is the change "listener".
 func Diff(a, b *Config) []Change {
 	var changes []Change
 	for _, k := range Keys() {
-		ps, qs := k.places(a), k.places(b)
-		for i := range min(len(ps), len(qs)) {
-			before, after := show(ps[i]), show(qs[i])
-			if before == after && unset(ps[i]) == unset(qs[i]) {
+		for _, p := range k.pairs(a, b) {
+			before, after := show(p[0]), show(p[1])
+			if before == after && unset(p[0]) == unset(p[1]) {
 				continue
 			}
-			if strings.HasPrefix(k.Name, "webhook.secrets") {
+			if k.Name == "webhook.secrets" {
 				before, after = hidden, hidden
 			}
 			changes = append(changes, Change{Key: k.Name, Old: before, New: after, Restart: k.Restart})
 		}
 	}
-	if len(a.Listeners) != len(b.Listeners) {
+	if labels(a) != labels(b) {
 		changes = append(changes, Change{Key: "listener", Old: labels(a), New: labels(b), Restart: true})
 	}
 	return changes
+}
+
+// pairs is where the key's values are in a and in b, for each listener that
+// both have.
+func (k Key) pairs(a, b *Config) [][2]any {
+	if k.at != nil {
+		return [][2]any{{k.at(a), k.at(b)}}
+	}
+	var ps [][2]any
+	for i := range a.Listeners {
+		for j := range b.Listeners {
+			if a.Listeners[i].Label() == b.Listeners[j].Label() {
+				ps = append(ps, [2]any{k.in(&a.Listeners[i]), k.in(&b.Listeners[j])})
+			}
+		}
+	}
+	return ps
 }
 
 func labels(c *Config) string {
@@ -45,18 +60,27 @@ func labels(c *Config) string {
 	for _, l := range c.Listeners {
 		names = append(names, l.Label())
 	}
+	slices.Sort(names)
 	return strings.Join(names, ", ")
 }
 
 // Reloaded is what runs after a reload from running to wanted: wanted, with
-// those keys that need a restart left as they are.
+// those keys that need a restart, and the listeners but for their certificates,
+// left as they are.
 func Reloaded(running, wanted *Config) *Config {
 	c := wanted.Clone()
-	old := running.Clone()
-	c.Listeners = slices.Clone(old.Listeners)
+	c.Listeners = slices.Clone(running.Listeners)
 	for _, k := range Keys() {
 		if k.Restart && k.at != nil {
-			copyValue(k.at(c), k.at(old))
+			copyValue(k.at(c), k.at(running))
+		}
+	}
+	for i := range c.Listeners {
+		for _, l := range wanted.Listeners {
+			// A certificate belongs to the TLS mode that it was given for.
+			if l.Label() == c.Listeners[i].Label() && l.TLS == c.Listeners[i].TLS {
+				c.Listeners[i].Cert, c.Listeners[i].Key = l.Cert, l.Key
+			}
 		}
 	}
 	return c

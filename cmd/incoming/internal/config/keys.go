@@ -34,7 +34,7 @@ func Keys() []Key {
 
 func generalKeys() []Key {
 	return []Key{
-		{Name: "hostname", Example: `"mx.example.org"`, Restart: true, at: func(c *Config) any { return &c.Hostname },
+		{Name: "hostname", Example: `"mx.example.org"`, at: func(c *Config) any { return &c.Hostname },
 			Doc: "Our name in the banner and in Received. Default: the machine's name"},
 		{Name: "domains", Example: `["example.org"]`, at: func(c *Config) any { return &c.Domains },
 			Doc: `The domains mail is accepted for; another's gets 550 5.7.1 at RCPT. "*" accepts any, an empty list none but <postmaster>. Must be given when a listener is not on loopback. Default: any`},
@@ -57,9 +57,9 @@ func listenerKeys() []Key {
 			Doc: "Where to listen, host:port. An address that is not on loopback wants domains"},
 		{Name: "listener.tls", Default: "disabled", Restart: true, in: func(l *Listener) any { return &l.TLS },
 			Doc: "disabled, optional (STARTTLS is offered), required (530 5.7.0 before STARTTLS), implicit (TLS from the first octet)"},
-		{Name: "listener.cert", Example: `"/etc/incoming/cert.pem"`, Restart: true, in: func(l *Listener) any { return &l.Cert },
+		{Name: "listener.cert", Example: `"/etc/incoming/cert.pem"`, in: func(l *Listener) any { return &l.Cert },
 			Doc: "The certificate and its chain, PEM. Read again when it changes and at a reload"},
-		{Name: "listener.key", Example: `"/etc/incoming/key.pem"`, Restart: true, in: func(l *Listener) any { return &l.Key },
+		{Name: "listener.key", Example: `"/etc/incoming/key.pem"`, in: func(l *Listener) any { return &l.Key },
 			Doc: "Its private key, PEM"},
 	}
 }
@@ -139,17 +139,17 @@ func deliveryKeys() []Key {
 	return []Key{
 		{Name: "delivery.to", Default: "maildir:incoming-data/mail", at: func(c *Config) any { return &c.Delivery.To },
 			Doc: "Where messages go: maildir:DIR ({rcpt} and {domain} in DIR make one Maildir a recipient), https://… or http://…, command:PROG ARGS (no shell), discard, none (they stay in the queue)"},
-		{Name: "delivery.workers", Default: "16", at: func(c *Config) any { return &c.Delivery.Workers },
+		{Name: "delivery.workers", Default: "16", Restart: true, at: func(c *Config) any { return &c.Delivery.Workers },
 			Doc: "Deliveries at once"},
-		{Name: "delivery.deadline", Default: "1m", at: func(c *Config) any { return &c.Delivery.Deadline },
+		{Name: "delivery.deadline", Default: "1m", Restart: true, at: func(c *Config) any { return &c.Delivery.Deadline },
 			Doc: "For one delivery. Past it: tried again"},
-		{Name: "delivery.backoff", Default: "1s", at: func(c *Config) any { return &c.Delivery.Backoff },
+		{Name: "delivery.backoff", Default: "1s", Restart: true, at: func(c *Config) any { return &c.Delivery.Backoff },
 			Doc: "Wait after the first failure; it doubles each time, with jitter"},
-		{Name: "delivery.backoff_cap", Default: "10m", at: func(c *Config) any { return &c.Delivery.BackoffCap },
+		{Name: "delivery.backoff_cap", Default: "10m", Restart: true, at: func(c *Config) any { return &c.Delivery.BackoffCap },
 			Doc: "The longest wait"},
-		{Name: "delivery.give_up", Default: "168h", at: func(c *Config) any { return &c.Delivery.GiveUp },
+		{Name: "delivery.give_up", Default: "168h", Restart: true, at: func(c *Config) any { return &c.Delivery.GiveUp },
 			Doc: "Age, since received or requeued, at which a message that cannot be delivered becomes a dead letter"},
-		{Name: "delivery.max_attempts", Default: "none", at: func(c *Config) any { return &c.Delivery.MaxAttempts },
+		{Name: "delivery.max_attempts", Default: "none", Restart: true, at: func(c *Config) any { return &c.Delivery.MaxAttempts },
 			Doc: "Failed attempts after which it becomes one"},
 		{Name: "webhook.format", Default: "multipart", at: func(c *Config) any { return &c.Webhook.Format },
 			Doc: "multipart sends the parts envelope (JSON) and message (message/rfc822); raw sends the message alone"},
@@ -170,7 +170,7 @@ func policyKeys() []Key {
 			Doc: "For the policy rate_limit: MAIL commands of one client address in the window. Past it: 450 4.7.1. Default: off, 5 when the policy is named"},
 		{Name: "rate_limit.window", Default: "60s", at: func(c *Config) any { return &c.RateLimit.Window },
 			Doc: "The window, which slides"},
-		{Name: "rate_limit.entries", Default: "10000", at: func(c *Config) any { return &c.RateLimit.Entries },
+		{Name: "rate_limit.entries", Default: "100000", at: func(c *Config) any { return &c.RateLimit.Entries },
 			Doc: "Clients remembered; a full table forgets its idlest"},
 		{Name: "max_size.size", Example: `"10MiB"`, at: func(c *Config) any { return &c.MaxSize.Size },
 			Doc: "For the policy max_size: octets of a message, below limits.message_size. Default: off"},

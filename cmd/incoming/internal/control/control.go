@@ -20,12 +20,12 @@ type Session struct {
 	Peer     string    `json:"peer"`
 	Hello    string    `json:"helo,omitempty"`
 	TLS      string    `json:"tls,omitempty"`
+	State    string    `json:"state"`    // connecting, idle, mail, rcpt, data, ending
+	InState  time.Time `json:"in_state"` // since when
 	Since    time.Time `json:"since"`
-	Phase    string    `json:"phase,omitempty"`
-	MailFrom string    `json:"mail_from,omitempty"`
-	Rcpts    int       `json:"rcpts"`
-	Messages int       `json:"messages"`
+	Messages int       `json:"messages"` // accepted
 	BytesIn  int64     `json:"bytes_in"`
+	BytesOut int64     `json:"bytes_out"`
 }
 
 // Change is one option that a reload found changed.
