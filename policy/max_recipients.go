@@ -1,0 +1,20 @@
+package policy
+
+import (
+	"context"
+
+	"github.com/incoming-mx/incoming/smtp"
+)
+
+// MaxRecipients refuses each recipient of a message past the n-th with
+// 452 4.5.3: the earlier ones stay, and the client sends the rest in a message
+// of its own. It tightens the engine's limit, for a listener or a client. n of 0
+// or less refuses none. Its name is max_recipients.
+func MaxRecipients(n int) Policy {
+	return builtin("max_recipients", StageRcpt, func(_ context.Context, t *Transaction) error {
+		if n <= 0 || len(t.To) <= n {
+			return nil
+		}
+		return &smtp.Reply{Code: 452, Enhanced: smtp.EnhancedCode{4, 5, 3}, Text: "Too many recipients"}
+	})
+}

@@ -1,0 +1,34 @@
+package policy
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/incoming-mx/incoming/smtp"
+)
+
+// MaxSize refuses messages of more than n octets with 552 5.3.4: at MAIL when
+// the client declares it (RFC 1870), else once the text is in. It tightens the
+// engine's limit, for a listener or a client. n of 0 or less refuses none. Its
+// name is max_size.
+func MaxSize(n int64) Policy { return maxSize(n) }
+
+type maxSize int64
+
+func (maxSize) neverWaits()  {}
+func (maxSize) Name() string { return "max_size" }
+
+func (n maxSize) Check(_ context.Context, stage Stage, t *Transaction) error {
+	var size int64
+	switch stage {
+	case StageMail:
+		size = t.FromParams.Size
+	case StageMessage:
+		size = t.Size
+	}
+	if n <= 0 || size <= int64(n) {
+		return nil
+	}
+	return &smtp.Reply{Code: 552, Enhanced: smtp.EnhancedCode{5, 3, 4},
+		Text: fmt.Sprintf("Message too large: at most %d octets", n)}
+}

@@ -1,0 +1,79 @@
+package policy
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+
+	"github.com/incoming-mx/incoming/smtp"
+)
+
+// RequireHello refuses MAIL with 550 5.7.1 when the name in EHLO or HELO is
+// neither a domain with a dot nor an address literal (RFC 5321 §4.1.3). Only
+// the form is looked at: no DNS is asked. A domain may have underscores and
+// letters beyond ASCII, as real clients have them; a bare IP address without
+// its brackets is no domain. Its name is require_hello.
+func RequireHello() Policy {
+	return builtin("require_hello", StageMail, func(_ context.Context, t *Transaction) error {
+		if wellFormedHello(t.Hello) {
+			return nil
+		}
+		return &smtp.Reply{Code: 550, Enhanced: smtp.EnhancedCode{5, 7, 1},
+			Text: "Say EHLO with your full host name or address literal first"}
+	})
+}
+
+func wellFormedHello(name string) bool {
+	if strings.HasPrefix(name, "[") {
+		_, ok := parseLiteral(name)
+		return ok
+	}
+	domain, err := aLabels(name)
+	return err == nil && hasDomainForm(domain)
+}
+
+// parseLiteral reads "[192.0.2.1]" or "[IPv6:2001:db8::1]".
+func parseLiteral(s string) (netip.Addr, bool) {
+	inner, ok := strings.CutPrefix(s, "[")
+	if !ok {
+		return netip.Addr{}, false
+	}
+	if inner, ok = strings.CutSuffix(inner, "]"); !ok {
+		return netip.Addr{}, false
+	}
+	const tag = "IPv6:"
+	v6 := len(inner) > len(tag) && strings.EqualFold(inner[:len(tag)], tag)
+	if v6 {
+		inner = inner[len(tag):]
+	}
+	addr, err := netip.ParseAddr(inner)
+	if err != nil || addr.Zone() != "" || addr.Is4() == v6 {
+		return netip.Addr{}, false
+	}
+	return addr, true
+}
+
+// hasDomainForm reports whether s, in A-labels, is two labels or more, the last
+// not a number.
+func hasDomainForm(s string) bool {
+	if len(s) > 253 {
+		return false
+	}
+	labels := strings.Split(s, ".")
+	for _, l := range labels {
+		if l == "" || len(l) > 63 || l[0] == '-' || l[len(l)-1] == '-' {
+			return false
+		}
+		for i := range len(l) {
+			if !isLabelByte(l[i]) {
+				return false
+			}
+		}
+	}
+	last := labels[len(labels)-1]
+	return len(labels) > 1 && strings.Trim(last, "0123456789") != ""
+}
+
+func isLabelByte(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_'
+}

@@ -1,0 +1,19 @@
+package policy
+
+import (
+	"context"
+
+	"github.com/incoming-mx/incoming/smtp"
+)
+
+// RequireTLS refuses MAIL in clear with 530 5.7.0. A listener whose TLS mode is
+// required does so for all clients; this is for some. RFC 3207 §4 forbids it
+// on a public MX. Its name is require_tls.
+func RequireTLS() Policy {
+	return builtin("require_tls", StageMail, func(_ context.Context, t *Transaction) error {
+		if t.TLS != nil {
+			return nil
+		}
+		return &smtp.Reply{Code: 530, Enhanced: smtp.EnhancedCode{5, 7, 0}, Text: "Must issue a STARTTLS command first"}
+	})
+}
