@@ -59,13 +59,15 @@ func (c *Conn) readText() answer {
 		used, done := c.decoder.decode(c.in.unread(), c)
 		c.in.skip(used)
 		c.lookAtLineEnds()
-		if done {
+		over := c.text.size > c.twiceSize()
+		if done || over {
 			c.reportSuspicion()
-			return answer{}
 		}
-		if c.text.size > c.twiceSize() {
-			c.reportSuspicion()
+		switch {
+		case over:
 			return answer{reply: replyTooBig, stage: stageMessage, reason: "twice limits.message_size", close: closedLimit}
+		case done:
+			return answer{}
 		}
 		if err := c.fillText(); err != nil {
 			c.reportSuspicion()
@@ -83,7 +85,7 @@ func (c *Conn) take(p []byte) {
 		return
 	}
 	if t.size > c.limits.MessageSize {
-		c.tooBig(t.size)
+		c.tooBig(c.limits.MessageSize + 1) // at least; how much was read at once is chance
 		return
 	}
 	n, err := c.writeBody(p)

@@ -53,6 +53,9 @@ func Serve(ctx context.Context, nc net.Conn, cfg *Config, open func(context.Cont
 
 // begin brings the connection to its banner.
 func (c *Conn) begin(ctx context.Context, open func(context.Context, *Conn) (Session, error)) answer {
+	if c.cfg.OnConnect != nil {
+		c.cfg.OnConnect(c)
+	}
 	c.setPhase(phaseStart)
 	switch c.cfg.TLSMode {
 	case TLSRequired:
