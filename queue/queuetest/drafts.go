@@ -371,7 +371,7 @@ func idsDiffer(s *suite) {
 	for range 50 {
 		d, err := s.q.Begin(s.ctx, to("to@y.example"), queue.Origin{ReceivedAt: at})
 		s.must("Begin", err)
-		if d.ID() == "" || d.ID() != d.ID() || seen[d.ID()] {
+		if first := d.ID(); first == "" || first != d.ID() || seen[first] {
 			s.Fatalf("ID %q is empty, changing or not new", d.ID())
 		}
 		seen[d.ID()] = true

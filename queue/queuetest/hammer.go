@@ -89,23 +89,23 @@ func (h *hammer) produce(n int, rnd *rand.Rand) {
 func (h *hammer) commit(sum string, body []byte, discardFirst bool) error {
 	d, err := h.q.Begin(h.ctx, to("a@y.example", "b@y.example"), queue.Origin{ReceivedAt: now()})
 	if err != nil {
-		return fmt.Errorf("Begin: %w", err)
+		return fmt.Errorf("begin: %w", err)
 	}
 	if discardFirst {
 		if err := d.Discard(); err != nil {
-			return fmt.Errorf("Discard: %w", err)
+			return fmt.Errorf("discard: %w", err)
 		}
 		return h.commit(sum, body, false)
 	}
 	defer d.Discard()
 	for chunk := range bytes.Lines(body) {
 		if _, err := d.Write(chunk); err != nil {
-			return fmt.Errorf("Write: %w", err)
+			return fmt.Errorf("write: %w", err)
 		}
 	}
 	_, err = d.Commit(h.ctx, queue.Final{Prepend: []byte("Sum: " + sum + "\r\n\r\n")})
 	if err != nil {
-		return fmt.Errorf("Commit: %w", err)
+		return fmt.Errorf("commit: %w", err)
 	}
 	return nil
 }

@@ -104,7 +104,7 @@ func (s *suite) lease() queue.Lease {
 	s.Helper()
 	l, err := s.q.Lease(s.ctx)
 	s.must("Lease", err)
-	if l.Message() == nil || l.Message() != l.Message() {
+	if first := l.Message(); first == nil || first != l.Message() {
 		s.Fatal("Message is not the same pointer at each call")
 	}
 	return l
