@@ -46,7 +46,6 @@ type Conn struct {
 	bytesOut    int64
 	scratch     Reply // a 2xx reply whose text is made for the occasion
 	inTx        bool  // Mail was accepted and the transaction has not ended
-	bodyBroken  bool  // a Body's method panicked or failed: Abort in End's place
 	phaseShared atomic.Int32
 
 	mu       sync.Mutex // guards what other goroutines may read or change
