@@ -131,6 +131,9 @@ func addAddress(in *names, r *rule, pattern, special string) error {
 	if strings.ContainsAny(local, " \t") && !strings.HasPrefix(local, `"`) {
 		return fmt.Errorf("%q has more than one word: write one rule a line, and a comment after a #", pattern)
 	}
+	if local == "" && pattern == "@*" {
+		return errors.New("@*: write * for any")
+	}
 	domain, err := domainPattern(pattern[at+1:], local == "")
 	if err != nil {
 		return err
