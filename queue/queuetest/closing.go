@@ -2,6 +2,7 @@ package queuetest
 
 import (
 	"sync"
+	"time"
 
 	"github.com/incoming-mx/incoming/queue"
 )
@@ -41,6 +42,7 @@ func closeWakes(s *suite) {
 	for range waiting {
 		go func() { _, err := s.q.Lease(s.ctx); woken <- err }()
 	}
+	<-time.After(quiet) // until they wait
 	s.must("Close", s.q.Close())
 	for range waiting {
 		s.mustBe("a waiting Lease", <-woken, queue.ErrClosed)

@@ -91,29 +91,12 @@ func leaseIsExclusive(s *suite) {
 }
 
 func leaseWaits(s *suite) {
-	got := make(chan queue.ID)
-	const waiting = 3
-	for range waiting {
-		go func() {
-			l, err := s.q.Lease(s.ctx)
-			if err != nil {
-				s.Errorf("Lease: %v", err)
-				got <- ""
-				return
-			}
-			got <- l.Message().ID
-		}()
-	}
-	want := map[queue.ID]bool{}
-	for range waiting {
-		id := s.put(plain)
-		want[id] = true
-		first := <-got
-		if !want[first] {
-			s.Errorf("leased %q", first)
-		}
-		delete(want, first)
-	}
+	first, second := s.leaseLater(), s.leaseLater()
+	ids := []queue.ID{s.put(plain), s.put(plain)}
+	got := []queue.ID{(<-first).Message().ID, (<-second).Message().ID}
+	slices.Sort(ids)
+	slices.Sort(got)
+	s.equal("what two waiting Leases got", got, ids)
 }
 
 func leaseEndsWithContext(s *suite) {
@@ -125,18 +108,21 @@ func leaseEndsWithContext(s *suite) {
 	ctx, cancel = context.WithCancel(s.ctx)
 	ended := make(chan error)
 	go func() { _, err := s.q.Lease(ctx); ended <- err }()
+	<-time.After(quiet) // until it waits
 	cancel()
 	s.mustBe("Lease whose context ends", <-ended, context.Canceled)
 	id := s.put(plain)
 	s.leaseOf(id)
 }
 
-// givenUpLease commits at the very moment a waiting Lease is given up: the
-// message must go to it or to the next one.
+// givenUpLease commits at the very moment that waiting Leases are given up:
+// each message must go to one of them or to the next one.
 func givenUpLease(s *suite) {
-	for range 100 {
-		ctx, cancel := context.WithCancel(s.ctx)
-		leased := make(chan queue.Lease)
+	const n = 60
+	ctx, cancel := context.WithCancel(s.ctx)
+	defer cancel()
+	leased := make(chan queue.Lease)
+	for range n {
 		go func() {
 			l, err := s.q.Lease(ctx)
 			if err != nil {
@@ -144,19 +130,25 @@ func givenUpLease(s *suite) {
 			}
 			leased <- l
 		}()
-		d := s.begin()
-		go cancel()
-		_, err := d.Commit(s.ctx, queue.Final{})
-		s.must("Commit", err)
-		l := <-leased
-		if l == nil {
-			l = s.lease()
-		}
-		if l.Message().ID != d.ID() {
-			s.Fatalf("leased %s, want %s", l.Message().ID, d.ID())
-		}
-		s.must("Ack", l.Ack(s.ctx))
 	}
+	<-time.After(quiet) // until they wait
+	want := map[queue.ID]bool{}
+	for i := range n {
+		want[s.put(plain)] = true
+		if i == n/2 {
+			go cancel()
+		}
+	}
+	got := map[queue.ID]bool{}
+	for range n {
+		if l := <-leased; l != nil {
+			got[l.Message().ID] = true
+		}
+	}
+	for len(got) < n {
+		got[s.lease().Message().ID] = true
+	}
+	s.equal("all that was leased", got, want)
 }
 
 func retryTime(s *suite) {
@@ -189,19 +181,10 @@ func earlierTime(s *suite) {
 		ls[l.Message().ID] = l
 	}
 	s.must("Retry", ls[late].Retry(s.ctx, time.Now().Add(time.Hour), errTest))
-	got := make(chan queue.Lease)
-	go func() {
-		l, err := s.q.Lease(s.ctx)
-		if err != nil {
-			s.Errorf("Lease: %v", err)
-		}
-		got <- l
-	}()
+	got := s.leaseLater()
 	at := now().Add(quiet)
 	s.must("Retry", ls[early].Retry(s.ctx, at, errTest))
-	if l := <-got; l == nil || l.Message().ID != early {
-		s.Error("the earlier one was not leased")
-	}
+	s.wokenFor(early, got)
 	if t := time.Now(); t.Before(at) {
 		s.Errorf("offered %v before its time", at.Sub(t))
 	}
@@ -240,21 +223,10 @@ func releaseIsFree(s *suite) {
 		}
 		s.must("Release", l.Release(s.ctx))
 	}
-	got := make(chan queue.ID)
 	l := s.leaseOf(id)
-	go func() {
-		l, err := s.q.Lease(s.ctx)
-		if err != nil {
-			s.Errorf("Lease: %v", err)
-			got <- ""
-			return
-		}
-		got <- l.Message().ID
-	}()
+	got := s.leaseLater()
 	s.must("Release", l.Release(s.ctx))
-	if <-got != id {
-		s.Error("Release did not wake a waiting Lease")
-	}
+	s.wokenFor(id, got)
 }
 
 // ends is every way to end a lease.

@@ -120,6 +120,33 @@ func (s *suite) leaseOf(id queue.ID) queue.Lease {
 	return l
 }
 
+// leaseLater leases on another goroutine; the channel yields nil when that
+// failed. Nothing tells when a Lease has begun to wait, so it is given a moment:
+// without it a test would be less sharp, never wrong.
+func (s *suite) leaseLater() <-chan queue.Lease {
+	got := make(chan queue.Lease, 1)
+	go func() {
+		l, err := s.q.Lease(s.ctx)
+		if err != nil {
+			s.Errorf("Lease: %v", err)
+			l = nil
+		}
+		got <- l
+	}()
+	<-time.After(quiet)
+	return got
+}
+
+// wokenFor checks that a leaseLater got id.
+func (s *suite) wokenFor(id queue.ID, got <-chan queue.Lease) queue.Lease {
+	s.Helper()
+	l := <-got
+	if l == nil || l.Message().ID != id {
+		s.Fatalf("a waiting Lease did not get %s", id)
+	}
+	return l
+}
+
 // nothing checks that no message is offered.
 func (s *suite) nothing(why string) {
 	s.Helper()
