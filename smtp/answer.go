@@ -73,6 +73,9 @@ func (c *Conn) give(a answer) answer {
 	if a.reply.Code >= 400 && c.cfg.OnRefused != nil {
 		c.cfg.OnRefused(c, c.asRefusal(a))
 	}
+	if !c.inTx {
+		c.from = Path{} // it was kept for the refusal that ended the transaction
+	}
 	return a
 }
 
