@@ -40,9 +40,6 @@ func Serve(ctx context.Context, nc net.Conn, cfg *Config, open func(context.Cont
 	var over answer
 	func() {
 		defer c.close(&over)
-		if cfg.OnConnect != nil {
-			cfg.OnConnect(c)
-		}
 		over = c.begin(live, open)
 		for over.close == "" {
 			over = c.give(c.next(live))
