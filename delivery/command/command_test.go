@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -367,9 +368,15 @@ func shell(t *testing.T, opts *Options, script string, args ...string) *Adapter 
 	return newAdapter(t, opts, append([]string{"/bin/sh", "-c", script}, args...)...)
 }
 
+// isRejected: some error in the chain is what delivery.Reject makes.
 func isRejected(err error) bool {
-	var r *delivery.RejectError
-	return errors.As(err, &r)
+	want := reflect.TypeOf(delivery.Reject(errors.New("no")))
+	for ; err != nil; err = errors.Unwrap(err) {
+		if reflect.TypeOf(err) == want {
+			return true
+		}
+	}
+	return false
 }
 
 func someMessage() *queue.Message { return message(queue.Entry{ID: "A"}, text) }

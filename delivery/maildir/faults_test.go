@@ -122,7 +122,7 @@ func TestAnyFailedCallIsARetryAndTheNextAttemptDelivers(t *testing.T) {
 			a := newAdapter(t, root+"/{rcpt}")
 			a.files = f
 			e := entry("A", "a@example.net", "b@c")
-			err := verdictOf(a.Deliver(context.Background(), message(e, text)), "b@c")
+			err := a.deliverEach(context.Background(), message(e, text))["b@c"]
 			if len(f.calls) < at {
 				if at < 15 {
 					t.Fatalf("only %d calls were failed", at-1)

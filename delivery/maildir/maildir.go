@@ -88,19 +88,25 @@ func (a *Adapter) Deliver(ctx context.Context, m *queue.Message) error {
 	if !a.template.perRecipient() {
 		return a.deliverTo(ctx, m, a.template.fixed, m.Envelope.Addresses())
 	}
+	results := a.deliverEach(ctx, m)
+	for _, err := range results {
+		if err != nil {
+			return delivery.PerRecipient(results)
+		}
+	}
+	return nil
+}
+
+// deliverEach is one file for each Maildir, and the result for each recipient.
+func (a *Adapter) deliverEach(ctx context.Context, m *queue.Message) map[string]error {
 	results := make(map[string]error, len(m.Envelope.RcptTo))
-	var failed bool
 	for _, box := range a.template.group(m.Envelope.Addresses()) {
 		err := a.deliverTo(ctx, m, box.path, box.recipients)
-		failed = failed || err != nil
 		for _, rcpt := range box.recipients {
 			results[rcpt] = err
 		}
 	}
-	if !failed {
-		return nil
-	}
-	return delivery.PerRecipient(results)
+	return results
 }
 
 // deliverTo is one message into one Maildir.

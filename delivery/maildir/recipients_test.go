@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -20,13 +21,15 @@ func TestEachRecipientHasAMaildirAndAVerdict(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := entry("A", "s@example.net", "b@example.org", "x@broken.example", "B@Example.org", "c@example.org")
-	err := a.Deliver(context.Background(), message(e, text))
-
-	var verdict *delivery.RecipientsError
-	if !errors.As(err, &verdict) || len(verdict.Results) != 4 {
-		t.Fatalf("Deliver returned %v, want a verdict for each of 4", err)
+	if err := a.Deliver(context.Background(), message(e, text)); !isPerRecipient(err) {
+		t.Fatalf("Deliver returned %v, want a verdict for each", err)
 	}
-	for rcpt, err := range verdict.Results {
+	e.Attempts = 1
+	results := a.deliverEach(context.Background(), message(e, text))
+	if len(results) != 4 {
+		t.Errorf("%d results, want one for each of 4", len(results))
+	}
+	for rcpt, err := range results {
 		if bad := rcpt == "x@broken.example"; bad != (err != nil) || isRejected(err) ||
 			bad && (!errors.Is(err, syscall.ENOTDIR) || !strings.Contains(err.Error(), dir+"/broken.example")) {
 			t.Errorf("the verdict for %s is %v", rcpt, err)
@@ -56,9 +59,10 @@ func TestRecipientsPastTheDeadlineAreRetried(t *testing.T) {
 	dir := t.TempDir()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	err := newAdapter(t, dir+"/{rcpt}").Deliver(ctx, message(entry("A", "", "b@c", "d@e"), text))
-	var verdict *delivery.RecipientsError
-	if !errors.As(err, &verdict) || !errors.Is(verdict.Results["b@c"], context.Canceled) || verdict.Results["d@e"] == nil {
+	a := newAdapter(t, dir+"/{rcpt}")
+	m := message(entry("A", "", "b@c", "d@e"), text)
+	results := a.deliverEach(ctx, m)
+	if err := a.Deliver(ctx, m); !isPerRecipient(err) || !errors.Is(results["b@c"], context.Canceled) || results["d@e"] == nil {
 		t.Errorf("Deliver returned %v, want both retried", err)
 	}
 	if names := list(t, dir); len(names) != 0 {
@@ -66,15 +70,17 @@ func TestRecipientsPastTheDeadlineAreRetried(t *testing.T) {
 	}
 }
 
+// isRejected: some error in the chain is what delivery.Reject makes.
 func isRejected(err error) bool {
-	var r *delivery.RejectError
-	return errors.As(err, &r)
+	want := reflect.TypeOf(delivery.Reject(errors.New("no")))
+	for ; err != nil; err = errors.Unwrap(err) {
+		if reflect.TypeOf(err) == want {
+			return true
+		}
+	}
+	return false
 }
 
-func verdictOf(err error, rcpt string) error {
-	var each *delivery.RecipientsError
-	if errors.As(err, &each) {
-		return each.Results[rcpt]
-	}
-	return err
+func isPerRecipient(err error) bool {
+	return reflect.TypeOf(err) == reflect.TypeOf(delivery.PerRecipient(nil))
 }
