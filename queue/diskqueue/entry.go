@@ -1,0 +1,103 @@
+package diskqueue
+
+import (
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/incoming-mx/incoming/queue"
+)
+
+// state is where a message stands, in a byte: there is an entry for each
+// message held, so it is kept small.
+type state uint8
+
+const (
+	ready state = iota
+	waiting
+	leased
+	dead
+	states // how many there are
+)
+
+func (s state) public() queue.State {
+	return [...]queue.State{queue.StateReady, queue.StateWaiting, queue.StateLeased, queue.StateDead}[s]
+}
+
+// place is the directory of the spool that an entry lies in. It follows the
+// state, save where a rename failed.
+type place uint8
+
+const (
+	inIncoming place = iota
+	inCommitted
+	inProcessing
+	inDead
+	inTrash
+)
+
+func (p place) dir() string {
+	return [...]string{"incoming", "committed", "processing", "dead", "trash"}[p]
+}
+
+// entry is what memory holds of a message: no more than it takes to find the
+// next one due and to count. The rest is read from the disk when asked for.
+type entry struct {
+	id       queue.ID
+	received int64  // milliseconds since 1970
+	at       int64  // when it is due, or died; likewise
+	pos      int32  // in the heap of its state; -1 when in none
+	aside    int32  // in the heap of live entries that are not ready; likewise
+	where    uint32 // the place; by place and setPlace, for it is read while the holder changes it
+	state    state
+	rejected bool // a dead letter of kind rejected
+	// busy: somebody changes it on the disk, and nobody else may.
+	busy bool
+	// unverified: found on the disk by this process and never read through.
+	unverified bool
+}
+
+func newEntry(id queue.ID, received time.Time) *entry {
+	return &entry{id: id, received: received.UnixMilli(), pos: -1, aside: -1}
+}
+
+// place is where the entry lies.
+func (e *entry) place() place { return place(atomic.LoadUint32(&e.where)) }
+
+// setPlace is for the tier alone.
+func (e *entry) setPlace(p place) { atomic.StoreUint32(&e.where, uint32(p)) }
+
+// copy is for looking at a message that others go on with. It is called under
+// the schedule's mutex, which guards all it copies but where.
+func (e *entry) copy() entry {
+	return entry{id: e.id, received: e.received, at: e.at, state: e.state, where: uint32(e.place())}
+}
+
+// validID reports whether id can be the name of a message's directory. IDs come
+// from operators' keyboards: one that is not a single plain path element must
+// never meet a path.
+func validID(id queue.ID) bool {
+	s := string(id)
+	return s != "" && len(s) <= 255 && !strings.ContainsAny(s, "/\\\x00") && !foreign(s)
+}
+
+// foreign reports whether a name is one that others leave in directories:
+// .nfs…, .DS_Store, rsync's and editors' files, lost+found.
+func foreign(name string) bool {
+	return name == "lost+found" || strings.HasPrefix(name, ".")
+}
+
+// dueMilli is t in whole milliseconds, rounded up so that nothing is due too
+// early. The zero time is 0.
+func dueMilli(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	ms := t.UnixMilli()
+	if t.After(time.UnixMilli(ms)) {
+		ms++
+	}
+	return ms
+}
+
+func unixMilli(ms int64) time.Time { return time.UnixMilli(ms).UTC() }

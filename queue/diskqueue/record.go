@@ -1,0 +1,329 @@
+package diskqueue
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/incoming-mx/incoming/queue"
+)
+
+// format is the number of the format of meta.json that we write.
+const format = 1
+
+// record is all that meta.json says of a message. Its Entry's ID is the name of
+// the directory; State and Dead are not in meta.json and are not set.
+type record struct {
+	queue.Entry
+
+	hasSize bool   // Size is known
+	hasCRC  bool   // CRC is known: the Elixir original wrote none
+	crc     uint32 // CRC-32C of the stored text
+
+	// params is the DSN parameters of recipients that are settled, kept in
+	// case they are owed again.
+	params map[string]queue.Recipient
+	// first is when a message that was requeued first came in.
+	first time.Time
+	// badTime: received_at is missing or makes no sense.
+	badTime bool
+	// extra is the keys that we do not know, kept as they are.
+	extra map[string]rawJSON
+}
+
+// newRecord is what a commit writes.
+func newRecord(id queue.ID, env queue.Envelope, o queue.Origin, f queue.Final) *record {
+	r := &record{Entry: queue.Entry{
+		ID:         id,
+		Envelope:   env,
+		Origin:     o,
+		Facts:      f.Facts,
+		Quarantine: f.Quarantine,
+		Prepend:    f.Prepend,
+		Skip:       f.Skip,
+	}}
+	r.Envelope.RcptTo = slices.Clone(env.RcptTo)
+	r.ReceivedAt = o.ReceivedAt.UTC().Truncate(time.Millisecond)
+	return r
+}
+
+// settle moves the recipients of done from owed to settled; outcomes for
+// others are ignored. It reports whether anything changed. The slices that
+// were there are left as they are, for readers may hold them.
+func (r *record) settle(done []queue.Outcome) bool {
+	owed := slices.Clone(r.Envelope.RcptTo)
+	settled := slices.Clip(r.Settled)
+	for _, o := range done {
+		i := slices.IndexFunc(owed, func(to queue.Recipient) bool { return to.Address == o.Recipient })
+		if i < 0 {
+			continue
+		}
+		r.keepParams(owed[i])
+		owed = slices.Delete(owed, i, i+1)
+		settled = append(settled, o)
+	}
+	if len(settled) == len(r.Settled) {
+		return false
+	}
+	r.Envelope.RcptTo, r.Settled = owed, settled
+	return true
+}
+
+func (r *record) keepParams(to queue.Recipient) {
+	if to.Notify == "" && to.ORcpt == "" {
+		return
+	}
+	if r.params == nil {
+		r.params = make(map[string]queue.Recipient)
+	}
+	r.params[to.Address] = to
+}
+
+// revive is what requeue does to a record: rejected recipients are owed again,
+// nothing was attempted, and its age begins now.
+func (r *record) revive(now time.Time) {
+	var settled []queue.Outcome
+	for _, o := range r.Settled {
+		if o.Rejected == "" {
+			settled = append(settled, o)
+			continue
+		}
+		to, ok := r.params[o.Recipient]
+		if !ok {
+			to = queue.Recipient{Address: o.Recipient}
+		}
+		r.Envelope.RcptTo = append(r.Envelope.RcptTo, to)
+	}
+	r.Settled = settled
+	r.Attempts = 0
+	r.NextAttempt = time.Time{}
+	if r.first.IsZero() {
+		r.first = r.ReceivedAt
+	}
+	r.ReceivedAt = now.UTC().Truncate(time.Millisecond)
+}
+
+// rejection is why the application refused a recipient; "" when it refused
+// none.
+func (r *record) rejection() string {
+	for _, o := range r.Settled {
+		if o.Rejected != "" {
+			return o.Rejected
+		}
+	}
+	return ""
+}
+
+// metaJSON is meta.json. Keys that the Elixir original wrote keep its types:
+// id, mail_from, rcpt_to, received_at, size, attempts.
+type metaJSON struct {
+	Format          int                `json:"format"`
+	ID              text               `json:"id"`
+	MailFrom        text               `json:"mail_from"`
+	RcptTo          []text             `json:"rcpt_to"`
+	Settled         []outcomeJSON      `json:"settled,omitempty"`
+	SMTPUTF8        bool               `json:"smtputf8,omitempty"`
+	Body            text               `json:"body,omitempty"`
+	DSN             *dsnJSON           `json:"dsn,omitempty"`
+	ReceivedAt      text               `json:"received_at"`
+	FirstReceivedAt text               `json:"first_received_at,omitempty"`
+	Size            *int64             `json:"size"`
+	CRC32C          text               `json:"crc32c,omitempty"`
+	Attempts        int                `json:"attempts"`
+	NextAttempt     text               `json:"next_attempt,omitempty"`
+	LastError       text               `json:"last_error,omitempty"`
+	Prepend         text               `json:"prepend,omitempty"`
+	Skip            []queue.Range      `json:"skip,omitempty"`
+	Facts           map[string]rawJSON `json:"facts,omitempty"`
+	Quarantine      text               `json:"quarantine,omitempty"`
+	Listener        text               `json:"listener,omitempty"`
+	Peer            text               `json:"peer,omitempty"`
+	Hello           text               `json:"hello,omitempty"`
+	TLS             *queue.TLSInfo     `json:"tls,omitempty"`
+}
+
+type outcomeJSON struct {
+	Rcpt     text `json:"rcpt"`
+	Rejected text `json:"rejected,omitempty"`
+}
+
+type dsnJSON struct {
+	Ret   text          `json:"ret,omitempty"`
+	EnvID text          `json:"envid,omitempty"`
+	Rcpt  []dsnRcptJSON `json:"rcpt,omitempty"`
+}
+
+type dsnRcptJSON struct {
+	Rcpt   text `json:"rcpt"`
+	Notify text `json:"notify,omitempty"`
+	ORcpt  text `json:"orcpt,omitempty"`
+}
+
+// encode is the text of meta.json.
+func (r *record) encode() ([]byte, error) {
+	m := metaJSON{
+		Format:          format,
+		ID:              text(r.ID),
+		MailFrom:        text(r.Envelope.MailFrom),
+		RcptTo:          make([]text, len(r.Envelope.RcptTo)),
+		SMTPUTF8:        r.Envelope.SMTPUTF8,
+		Body:            text(r.Envelope.Body),
+		DSN:             r.dsn(),
+		ReceivedAt:      timeText(r.ReceivedAt),
+		FirstReceivedAt: timeText(r.first),
+		Attempts:        r.Attempts,
+		NextAttempt:     timeText(r.NextAttempt),
+		LastError:       text(r.LastError),
+		Prepend:         text(r.Prepend),
+		Skip:            r.Skip,
+		Quarantine:      text(r.Quarantine),
+		Listener:        text(r.Listener),
+		Peer:            text(r.Peer),
+		Hello:           text(r.Hello),
+		TLS:             r.TLS,
+	}
+	for i, to := range r.Envelope.RcptTo {
+		m.RcptTo[i] = text(to.Address)
+	}
+	for _, o := range r.Settled {
+		m.Settled = append(m.Settled, outcomeJSON{text(o.Recipient), text(o.Rejected)})
+	}
+	if r.hasSize {
+		m.Size = &r.Size
+	}
+	if r.hasCRC {
+		m.CRC32C = text(fmt.Sprintf("%08x", r.crc))
+	}
+	if len(r.Facts) > 0 {
+		m.Facts = make(map[string]rawJSON, len(r.Facts))
+		for k, v := range r.Facts {
+			m.Facts[k] = rawJSON(v)
+		}
+	}
+	return marshal(m, r.extra)
+}
+
+func (r *record) dsn() *dsnJSON {
+	d := &dsnJSON{Ret: text(r.Envelope.Ret), EnvID: text(r.Envelope.EnvID)}
+	add := func(to queue.Recipient) {
+		if to.Notify != "" || to.ORcpt != "" {
+			d.Rcpt = append(d.Rcpt, dsnRcptJSON{text(to.Address), text(to.Notify), text(to.ORcpt)})
+		}
+	}
+	for _, to := range r.Envelope.RcptTo {
+		add(to)
+	}
+	for _, o := range r.Settled {
+		add(r.params[o.Recipient])
+	}
+	if d.Ret == "" && d.EnvID == "" && d.Rcpt == nil {
+		return nil
+	}
+	return d
+}
+
+// decode reads meta.json, whoever wrote it. Only what is not JSON at all, or
+// from a format later than ours, is an error: what is missing or makes no
+// sense is left out, and it is for the caller to see what then is missing.
+func decode(id queue.ID, b []byte) (*record, error) {
+	m, extra, err := unmarshalMeta(b)
+	if err != nil {
+		return nil, fmt.Errorf("meta.json is not readable: %w", err)
+	}
+	if m.Format > format {
+		return nil, fmt.Errorf("meta.json has format %d, this version knows up to %d", m.Format, format)
+	}
+	r := &record{extra: extra, Entry: queue.Entry{
+		ID: id,
+		Envelope: queue.Envelope{
+			MailFrom: string(m.MailFrom),
+			SMTPUTF8: m.SMTPUTF8,
+			Body:     string(m.Body),
+		},
+		Origin: queue.Origin{
+			Listener: string(m.Listener),
+			Peer:     string(m.Peer),
+			Hello:    string(m.Hello),
+			TLS:      m.TLS,
+		},
+		Attempts:   max(m.Attempts, 0),
+		LastError:  string(m.LastError),
+		Skip:       m.Skip,
+		Quarantine: string(m.Quarantine),
+	}}
+	if r.Envelope.MailFrom == "<>" {
+		r.Envelope.MailFrom = ""
+	}
+	if m.Prepend != "" {
+		r.Prepend = []byte(m.Prepend)
+	}
+	r.NextAttempt, _ = m.NextAttempt.time()
+	r.first, _ = m.FirstReceivedAt.time()
+	var ok bool
+	r.ReceivedAt, ok = m.ReceivedAt.time()
+	r.badTime = !ok
+	r.decodeSize(m)
+	r.decodeRecipients(m)
+	if len(m.Facts) > 0 {
+		r.Facts = make(queue.Facts, len(m.Facts))
+		for k, v := range m.Facts {
+			r.Facts[k] = []byte(v)
+		}
+	}
+	return r, r.checkRanges()
+}
+
+func (r *record) decodeSize(m *metaJSON) {
+	if m.Size != nil && *m.Size >= 0 {
+		r.Size, r.hasSize = *m.Size, true
+	}
+	if crc, err := strconv.ParseUint(string(m.CRC32C), 16, 32); err == nil {
+		r.crc, r.hasCRC = uint32(crc), true
+	}
+}
+
+func (r *record) decodeRecipients(m *metaJSON) {
+	params := make(map[string]queue.Recipient)
+	if m.DSN != nil {
+		r.Envelope.Ret, r.Envelope.EnvID = string(m.DSN.Ret), string(m.DSN.EnvID)
+		for _, p := range m.DSN.Rcpt {
+			a := string(p.Rcpt)
+			params[a] = queue.Recipient{Address: a, Notify: string(p.Notify), ORcpt: string(p.ORcpt)}
+		}
+	}
+	seen := make(map[string]bool, len(m.RcptTo))
+	for _, a := range m.RcptTo {
+		if seen[string(a)] || a == "" {
+			continue
+		}
+		seen[string(a)] = true
+		to := params[string(a)]
+		to.Address = string(a)
+		r.Envelope.RcptTo = append(r.Envelope.RcptTo, to)
+	}
+	for _, o := range m.Settled {
+		r.Settled = append(r.Settled, queue.Outcome{Recipient: string(o.Rcpt), Rejected: string(o.Rejected)})
+		r.keepParams(params[string(o.Rcpt)])
+	}
+}
+
+// checkRanges guards the readers of the text against a skip list that leads
+// outside of it.
+func (r *record) checkRanges() error {
+	if err := checkSkip(r.Skip, r.Size); r.hasSize && err != nil {
+		return fmt.Errorf("meta.json: %w", err)
+	}
+	return nil
+}
+
+func checkSkip(skip []queue.Range, size int64) error {
+	var end int64
+	for _, s := range skip {
+		if s.Start < end || s.End < s.Start || s.End > size {
+			return fmt.Errorf("skip range %d to %d does not fit a text of %d octets", s.Start, s.End, size)
+		}
+		end = s.End
+	}
+	return nil
+}

@@ -1,0 +1,339 @@
+package diskqueue
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+
+	"github.com/incoming-mx/incoming/queue"
+	"github.com/incoming-mx/incoming/telemetry"
+)
+
+// recovery brings into order what an earlier process, another program or an
+// operator left in the spool. Whatever it does may itself be cut short: each
+// step leaves a state that the next recovery starts from.
+//
+// An entry that cannot be put right is set aside with a reason and reported; one
+// that cannot even be moved is reported and left alone. Neither keeps the
+// spool from opening.
+type recovery struct {
+	q *Queue
+	d *directory
+	// names tells in which places a name is taken, a bit a place.
+	names map[string]uint8
+	found [inDead + 1]listing
+	moved bool // something was, so that directories want a sync
+}
+
+// recover fills the schedule from the disk. The error is that of a directory
+// that cannot be listed.
+func (q *Queue) recover() error {
+	r := &recovery{q: q, d: q.disk, names: make(map[string]uint8)}
+	r.emptyTrash()
+	for p := inIncoming; p <= inDead; p++ {
+		l, err := r.d.list(p)
+		if err != nil {
+			return err
+		}
+		r.found[p] = l
+		for _, name := range slices.Concat(l.dirs, l.files) {
+			r.names[name] |= 1 << p
+		}
+	}
+	r.setFilesAside()
+	r.resolveDoubles()
+	r.each(inProcessing, r.giveBack)
+	r.each(inIncoming, r.promote)
+	r.takeIn(inCommitted)
+	r.takeIn(inDead)
+	return r.sync()
+}
+
+// each calls f for the entries of a place.
+func (r *recovery) each(p place, f func(*entry)) {
+	for _, name := range r.found[p].dirs {
+		e := newEntry(queue.ID(name), unixMilli(0))
+		e.setPlace(p)
+		f(e)
+	}
+}
+
+func (r *recovery) report(p place, name string, err error) {
+	path := r.d.path(p, name)
+	telemetry.Emit(r.q.o.Hooks.SpoolError, telemetry.SpoolError{
+		Op: "recover", ID: name, Path: path, Err: fmt.Errorf("diskqueue: recover %s: %w", path, err)})
+}
+
+// emptyTrash finishes removals that were cut short.
+func (r *recovery) emptyTrash() {
+	entries, err := r.d.fs.ReadDir(r.d.path(inTrash))
+	if err != nil {
+		r.report(inTrash, "", err)
+	}
+	for _, e := range entries {
+		if err := r.d.removeTree(r.d.path(inTrash, e.Name())); err != nil {
+			r.report(inTrash, e.Name(), err)
+		}
+	}
+}
+
+var errForeign = errors.New("not ours; left alone")
+
+// setFilesAside puts what should be a directory into one, in dead/, and tells
+// of what others left.
+func (r *recovery) setFilesAside() {
+	for p := inIncoming; p <= inDead; p++ {
+		for _, name := range r.found[p].foreign {
+			if name == probeFile {
+				if err := r.d.fs.Remove(r.d.path(p, name)); err != nil {
+					r.report(p, name, err)
+				}
+				continue
+			}
+			r.report(p, name, errForeign)
+		}
+		for _, name := range r.found[p].files {
+			if err := r.wrap(p, name); err != nil {
+				r.report(p, name, err)
+			}
+		}
+	}
+}
+
+// wrap makes a dead letter of a file. It is built in staging; cut short there,
+// it ends in dead/ all the same.
+func (r *recovery) wrap(p place, name string) error {
+	why := &brokenError{"a file where a message's directory should be"}
+	r.report(p, name, why)
+	id := name
+	if p == inDead || p == inIncoming || r.names[name] != 1<<p {
+		id = r.free(name)
+	}
+	e := newEntry(queue.ID(id), unixMilli(0))
+	e.setPlace(inIncoming)
+	if err := r.d.fs.Mkdir(r.d.at(e)); err != nil {
+		return err
+	}
+	if err := r.d.fs.Rename(r.d.path(p, name), r.d.at(e, "entry")); err != nil {
+		return err
+	}
+	r.names[name] &^= 1 << p
+	r.bury(e, newNote(queue.KindCorrupt, why.reason, ""))
+	return nil
+}
+
+// free finds and takes a name for a second entry of the same ID.
+func (r *recovery) free(name string) string {
+	for n := 2; ; n++ {
+		if second := fmt.Sprintf("%s.%d", name, n); r.names[second] == 0 {
+			r.names[second] = 1 << inDead // wherever it will be
+			return second
+		}
+	}
+}
+
+// bury sets an entry aside, and takes it in as a dead letter.
+func (r *recovery) bury(e *entry, n *note) {
+	if err := r.d.bury(e, n); err != nil {
+		r.report(e.place(), string(e.id), fmt.Errorf("cannot be set aside, and is left where it is: %w", err))
+		return
+	}
+	r.moved = true
+	r.found[inDead].dirs = append(r.found[inDead].dirs, string(e.id))
+}
+
+func (r *recovery) corrupt(e *entry, err error) {
+	r.report(e.place(), string(e.id), err)
+	reason, broken := isBroken(err)
+	if !broken {
+		reason = fmt.Sprintf("not readable: %v", err)
+	}
+	r.bury(e, newNote(queue.KindCorrupt, reason, ""))
+}
+
+// giveBack returns what was in the hands of an adapter when its process ended,
+// and counts an attempt: it may be what ended it. A dead.json beside it says
+// that it was on its way to dead/.
+func (r *recovery) giveBack(e *entry) {
+	if doomed, err := r.d.exists(r.d.at(e, deadFile)); doomed || err != nil {
+		r.finishBury(e)
+		return
+	}
+	r.settleNames(e)
+	s := r.d.look(inProcessing, e.id)
+	if s.wrong != nil {
+		r.corrupt(e, s.wrong)
+		return
+	}
+	if !s.settled {
+		if err := r.countAttempt(s.entry); err != nil {
+			r.report(inProcessing, string(e.id), fmt.Errorf("the attempt is not counted: %w", err))
+		}
+	}
+	if err := r.d.move(e, inCommitted); err != nil {
+		// It is as good here: a lease takes it from where it lies.
+		r.report(inProcessing, string(e.id), err)
+		s.state = ready
+		r.q.schedule.admit(s.entry)
+		return
+	}
+	r.moved = true
+	r.found[inCommitted].dirs = append(r.found[inCommitted].dirs, string(e.id))
+}
+
+func (r *recovery) countAttempt(e *entry) error {
+	rec, err := r.d.read(e)
+	if err != nil {
+		return err
+	}
+	rec.Attempts++
+	rec.LastError = "the process ended during this delivery"
+	return r.d.update(e, rec)
+}
+
+// finishBury ends a move to dead/ that was cut short.
+func (r *recovery) finishBury(e *entry) {
+	err := r.d.move(e, inDead)
+	if err == nil {
+		err = r.d.syncDir(r.d.path(inDead))
+	}
+	if err != nil {
+		r.report(e.place(), string(e.id), err)
+		return
+	}
+	r.moved = true
+	r.found[inDead].dirs = append(r.found[inDead].dirs, string(e.id))
+}
+
+// settleNames gives final names to files that have only their temporary ones,
+// as the Elixir original could leave them. What is then not whole is found
+// out by whoever reads it.
+func (r *recovery) settleNames(e *entry) {
+	for _, name := range [][2]string{{rawTmp, rawFile}, {metaTmp, metaFile}} {
+		if there, err := r.d.exists(r.d.at(e, name[1])); there || err != nil {
+			continue
+		}
+		err := r.d.fs.Rename(r.d.at(e, name[0]), r.d.at(e, name[1]))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			r.report(e.place(), string(e.id), err)
+		}
+	}
+}
+
+// promote makes a message of a staged entry that is whole: its client was told
+// nothing, or did not hear it. What is not whole never had a 250.
+func (r *recovery) promote(e *entry) {
+	if doomed, err := r.d.exists(r.d.at(e, deadFile)); doomed || err != nil {
+		r.finishBury(e)
+		return
+	}
+	r.settleNames(e)
+	err := r.whole(e)
+	if err == nil {
+		err = r.syncStaged(e)
+	}
+	if err == nil {
+		err = r.d.move(e, inCommitted)
+	}
+	if err != nil {
+		r.report(inIncoming, string(e.id), fmt.Errorf("%s: %w", incomplete, err))
+		r.bury(e, newNote(queue.KindCorrupt, incomplete, err.Error()))
+		return
+	}
+	r.moved = true
+	r.found[inCommitted].dirs = append(r.found[inCommitted].dirs, string(e.id))
+}
+
+func (r *recovery) whole(e *entry) error {
+	b, err := r.d.readFile(r.d.at(e, metaFile))
+	if err != nil {
+		return err
+	}
+	rec, err := decode(e.id, b)
+	if err != nil {
+		return err
+	}
+	if !rec.hasSize {
+		return errors.New("meta.json gives no size")
+	}
+	if len(rec.Envelope.RcptTo) == 0 {
+		return errors.New("no recipients")
+	}
+	return r.d.check(e, rec, true)
+}
+
+// syncStaged makes durable what may be in the system's memory alone.
+func (r *recovery) syncStaged(e *entry) error {
+	for _, name := range []string{rawFile, metaFile} {
+		f, err := r.d.fs.Reopen(r.d.at(e, name))
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(r.d.syncFile(f), f.Close()); err != nil {
+			return err
+		}
+	}
+	return r.d.syncDir(r.d.at(e))
+}
+
+// takeIn fills the schedule from a place whose entries stay there.
+func (r *recovery) takeIn(p place) {
+	for _, s := range r.d.scan(p, r.found[p].dirs) {
+		switch {
+		case s.wrong != nil && p == inDead:
+			r.report(p, string(s.id), s.wrong)
+		case s.wrong != nil:
+			r.retake(s)
+		case s.settled && s.refused == "":
+			// Delivered to all, and the end of it was not written.
+			if err := r.d.remove(s.entry); err != nil {
+				r.report(p, string(s.id), err)
+			}
+		case s.settled:
+			r.bury(s.entry, newNote(queue.KindRejected, s.refused, ""))
+		default:
+			if s.requeued {
+				r.forgetDeath(s.entry)
+			}
+			r.q.schedule.admit(s.entry)
+		}
+	}
+}
+
+// retake looks again at an entry that is broken: its files may only want their
+// names.
+func (r *recovery) retake(s scanned) {
+	r.settleNames(s.entry)
+	again := r.d.look(s.place(), s.id)
+	if again.wrong != nil {
+		r.corrupt(s.entry, again.wrong)
+		return
+	}
+	r.q.schedule.admit(again.entry)
+}
+
+// forgetDeath removes the dead.json of a message that was requeued.
+func (r *recovery) forgetDeath(e *entry) {
+	err := r.d.fs.Remove(r.d.at(e, deadFile))
+	if err == nil {
+		err = r.d.syncDir(r.d.at(e))
+	}
+	if err != nil {
+		r.report(e.place(), string(e.id), err)
+	}
+}
+
+// sync makes the moves durable.
+func (r *recovery) sync() error {
+	if !r.moved {
+		return nil
+	}
+	for p := inIncoming; p <= inDead; p++ {
+		if err := r.d.syncDir(r.d.path(p)); err != nil {
+			return fmt.Errorf("%s: %w", filepath.Base(r.d.path(p)), err)
+		}
+	}
+	return nil
+}

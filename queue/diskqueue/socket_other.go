@@ -1,0 +1,6 @@
+//go:build !linux
+
+package diskqueue
+
+// maxSocketPath is the longest path that fits the address of a socket.
+const maxSocketPath = 103

@@ -1,0 +1,78 @@
+package diskqueue
+
+import (
+	"errors"
+
+	"github.com/incoming-mx/incoming/internal/vfs"
+	"github.com/incoming-mx/incoming/queue"
+)
+
+// tier keeps the bytes of messages. It is told of an entry by whoever holds it
+// (leased it, or marked it busy), so that no two calls concern one entry at
+// once, and it alone sets its place. Its errors carry the system's, and no
+// verdict on them.
+type tier interface {
+	// stage makes a place for the text of a draft that has outgrown memory.
+	// The caller closes the file.
+	stage(id queue.ID) (vfs.File, error)
+	// unstage removes what stage made.
+	unstage(id queue.ID)
+	// commit makes a message durable. It closes b's file, and after an error
+	// it has removed what it could of the message.
+	commit(r *record, b *body) (place, error)
+
+	// lease reads a message and sets it aside as in delivery. The error is a
+	// *brokenError when the message is not what it should be.
+	lease(e *entry) (*record, error)
+	// claim is lease for a message just committed, which need not be read.
+	claim(e *entry) error
+	// release undoes lease.
+	release(e *entry) error
+	// update writes a changed record.
+	update(e *entry, r *record) error
+	// retry writes a changed record and releases, durably.
+	retry(e *entry, r *record) error
+	// bury makes a dead letter, durably.
+	bury(e *entry, n *note) error
+	// requeue makes a dead letter live again under a changed record, durably.
+	requeue(e *entry, r *record) error
+	// remove ends a message.
+	remove(e *entry) error
+
+	// verify reads a message through and compares it with its record. The
+	// error is a *brokenError when they differ.
+	verify(e *entry, r *record) error
+
+	// read, readNote and text look at a message. The entry may be a copy, and
+	// the message may have moved on since: then the error is fs.ErrNotExist.
+	read(e *entry) (*record, error)
+	readNote(e *entry) (*note, error)
+	text(e *entry) (queue.Raw, error)
+}
+
+// brokenError says that an entry is not what it should be.
+type brokenError struct{ reason string }
+
+func (e *brokenError) Error() string { return e.reason }
+
+// syncError marks the failure of a sync: the disk may not hold what was
+// written, whatever it says next time.
+type syncError struct{ err error }
+
+func (e *syncError) Error() string { return "sync: " + e.err.Error() }
+func (e *syncError) Unwrap() error { return e.err }
+
+func asSyncError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &syncError{err}
+}
+
+func isBroken(err error) (string, bool) {
+	var b *brokenError
+	if errors.As(err, &b) {
+		return b.reason, true
+	}
+	return "", false
+}

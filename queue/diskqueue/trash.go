@@ -1,0 +1,196 @@
+package diskqueue
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"github.com/incoming-mx/incoming/queue"
+)
+
+// trash removes what has been moved into trash/, on a goroutine of its own: the
+// rename ends a message, the rest can wait.
+type trash struct {
+	d *directory
+	// report is told of what could not be removed. Set before start.
+	report func(op string, id queue.ID, err error)
+
+	mu   sync.Mutex
+	wake *sync.Cond
+	jobs []job
+	// stuck is what clear could not even move: tried again by retryStuck.
+	stuck   []job
+	closing bool
+	done    chan struct{}
+}
+
+// job is one directory under trash/, or for stuck, in its place of origin. Each
+// was a message before, so that there are never more than those.
+type job struct {
+	name string
+	from place
+}
+
+func newTrash(d *directory) *trash {
+	t := &trash{d: d}
+	t.wake = sync.NewCond(&t.mu)
+	return t
+}
+
+func (t *trash) start() {
+	t.done = make(chan struct{})
+	go t.run()
+}
+
+// close removes what is left and ends the goroutine.
+func (t *trash) close() {
+	t.mu.Lock()
+	t.closing = true
+	t.wake.Signal()
+	t.mu.Unlock()
+	<-t.done
+}
+
+// take moves a message into trash/.
+func (t *trash) take(from place, id queue.ID) error {
+	name, err := t.rename(from, id)
+	if isNoSpace(err) {
+		// No room for a name in trash/: removed where it lies. A crash half
+		// way leaves a broken entry, which is set aside as one.
+		return t.d.removeTree(t.d.path(from, string(id)))
+	}
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	t.jobs = append(t.jobs, job{name, from})
+	t.wake.Signal()
+	t.mu.Unlock()
+	return nil
+}
+
+// rename finds a name in trash/ that is free: one may be taken by a message of
+// the same ID whose removal failed.
+func (t *trash) rename(from place, id queue.ID) (name string, err error) {
+	name = string(id)
+	for n := 2; n < 100; n++ {
+		err = t.d.fs.Rename(t.d.path(from, string(id)), t.d.path(inTrash, name))
+		if !errors.Is(err, fs.ErrExist) { // ENOTEMPTY too
+			return name, err
+		}
+		name = fmt.Sprintf("%s.%d", id, n)
+	}
+	return "", err
+}
+
+// clear removes what a draft or a failed commit left. It cannot fail as seen by
+// its caller, who has an error of its own to tell: what is left is reported
+// and tried again when the storage is well.
+func (t *trash) clear(from place, id queue.ID) {
+	err := t.take(from, id)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	t.mu.Lock()
+	t.stuck = append(t.stuck, job{string(id), from})
+	t.mu.Unlock()
+	t.report("clean up", id, err)
+}
+
+// retryStuck tries again what clear could not do.
+func (t *trash) retryStuck() {
+	t.mu.Lock()
+	stuck := t.stuck
+	t.stuck = nil
+	t.mu.Unlock()
+	for _, j := range stuck {
+		t.clear(j.from, queue.ID(j.name))
+	}
+}
+
+func (t *trash) run() {
+	defer close(t.done)
+	for {
+		t.mu.Lock()
+		for len(t.jobs) == 0 && !t.closing {
+			t.wake.Wait()
+		}
+		jobs := t.jobs
+		t.jobs = nil
+		t.mu.Unlock()
+		if len(jobs) == 0 {
+			return
+		}
+		t.empty(jobs)
+	}
+}
+
+// empty removes a batch. First it makes sure that the messages have left the
+// places they came from: a power cut that undid a rename, and not the removal
+// of the files, would leave a message that is no longer whole.
+func (t *trash) empty(jobs []job) {
+	for _, p := range []place{inCommitted, inProcessing, inDead} {
+		for _, j := range jobs {
+			if j.from != p {
+				continue
+			}
+			if err := t.d.syncDir(t.d.path(p)); err != nil {
+				t.report("empty trash", "", err)
+				return // what is in trash/ is removed at the next open
+			}
+			break
+		}
+	}
+	for _, j := range jobs {
+		if err := t.d.removeTree(t.d.path(inTrash, j.name)); err != nil {
+			t.report("empty trash", queue.ID(j.name), err)
+		}
+	}
+}
+
+// removeTree removes a message's directory: the names it has as a rule without
+// looking, then whatever else is in it.
+func (d *directory) removeTree(dir string) error {
+	for _, name := range []string{rawFile, metaFile} {
+		err := d.fs.Remove(filepath.Join(dir, name))
+		switch {
+		case errors.Is(err, syscall.ENOTDIR):
+			return d.fs.Remove(dir)
+		case errors.Is(err, fs.ErrExist): // a directory by that name
+			return d.removeAll(dir, 16)
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+	}
+	err := d.fs.Remove(dir)
+	if errors.Is(err, fs.ErrExist) { // ENOTEMPTY too
+		return d.removeAll(dir, 16)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// removeAll removes a directory with all that is in it, depth levels deep.
+func (d *directory) removeAll(dir string, depth int) error {
+	entries, err := d.fs.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name := filepath.Join(dir, e.Name())
+		if e.IsDir() && depth > 0 {
+			err = d.removeAll(name, depth-1)
+		} else {
+			err = d.fs.Remove(name)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return d.fs.Remove(dir)
+}
