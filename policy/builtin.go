@@ -2,7 +2,9 @@ package policy
 
 import (
 	"context"
+	"errors"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -26,6 +28,9 @@ func aLabels(domain string) (string, error) {
 	domain = strings.TrimSuffix(domain, ".")
 	if isASCII(domain) {
 		return strings.ToLower(domain), nil
+	}
+	if !utf8.ValidString(domain) {
+		return "", errors.New("not UTF-8")
 	}
 	// Underscores and the like are let pass: real host names have them.
 	ascii, err := idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false)).ToASCII(domain)
