@@ -46,7 +46,7 @@ func TestTapIsGivenTheTextAndFoundAgain(t *testing.T) {
 		tx := inMail(t)
 		w := c.Tap(t.Context(), tx)
 		text := []byte("one ")
-		io.WriteString(w, string(text))
+		w.Write(text)
 		w.Write(nil)
 		io.WriteString(w, "two")
 		if err := c.Check(t.Context(), StageMessage, tx); err != nil {
