@@ -163,7 +163,7 @@ func FuzzText(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, wire []byte, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 2))
-		checkDecode(t, append(wire, "\r\n.\r\n"...), func(left int) int { return 1 + r.IntN(left) })
+		checkDecode(t, []byte(string(wire)+"\r\n.\r\n"), func(left int) int { return 1 + r.IntN(left) })
 	})
 }
 
