@@ -1,0 +1,183 @@
+// Package logging turns telemetry into log/slog lines: one a fact, with the
+// same keys everywhere.
+//
+// At Info: "accepted" for a message, "refused" for each refusal, "delivery" for
+// each attempt, and what an operator should know. At Debug: connections and the
+// dialogue. At Warn and Error: what wants looking at.
+//
+// What a client can choose is written so that no handler can be fooled by it: in
+// one line, in printable characters, and bounded in length.
+package logging
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/incoming-mx/incoming/telemetry"
+)
+
+// Addresses is how mail addresses are logged.
+type Addresses int
+
+const (
+	// Full logs addresses as they are.
+	Full Addresses = iota
+	// Hash logs the first 16 hex digits of an address's SHA-256, in lower
+	// case: one address can be followed without being read. Whoever can guess
+	// the address can check the guess, unless Options.HashKey is set.
+	Hash
+	// None leaves them out.
+	None
+)
+
+// Options may be nil: the defaults.
+type Options struct {
+	Addresses Addresses
+	// HashKey makes Hash an HMAC-SHA-256 with this key.
+	HashKey []byte
+	// NoDialogue leaves out the dialogue, even at Debug, and its cost.
+	NoDialogue bool
+}
+
+// New makes hooks that log to l.
+func New(l *slog.Logger, o *Options) telemetry.Hooks {
+	lg := &logger{l: l}
+	if o != nil {
+		lg.opts = *o
+	}
+	h := telemetry.Hooks{
+		SessionConnect:      lg.sessionConnect,
+		SessionAccepted:     lg.sessionAccepted,
+		SessionRejected:     lg.sessionRejected,
+		SessionClosed:       lg.sessionClosed,
+		SessionDialogue:     lg.sessionDialogue,
+		MessageQueued:       lg.messageQueued,
+		MessageDiscarded:    lg.messageDiscarded,
+		MessageEnqueueError: lg.messageEnqueueError,
+		DeliveryResult:      lg.deliveryResult,
+		DeliveryHeld:        lg.deliveryHeld,
+		DeliveryDead:        lg.deliveryDead,
+		QueueDepth:          lg.queueDepth,
+		QueueSwept:          lg.queueSwept,
+		PolicyDecision:      lg.policyDecision,
+		LimitHit:            lg.limitHit,
+		SmugglingBlocked:    lg.smugglingBlocked,
+		TLSHandshake:        lg.tlsHandshake,
+		SpoolError:          lg.spoolError,
+		Trouble:             lg.trouble,
+		Panic:               lg.panicked,
+	}
+	if lg.opts.NoDialogue {
+		h.SessionDialogue = nil
+	}
+	return h
+}
+
+type logger struct {
+	l    *slog.Logger
+	opts Options
+}
+
+// line is one log line in the making. Its methods leave out what is empty.
+type line struct {
+	lg    *logger
+	level slog.Level
+	attrs []slog.Attr
+	off   bool
+}
+
+func (lg *logger) at(level slog.Level) *line {
+	return &line{lg: lg, level: level, off: !lg.l.Enabled(context.Background(), level)}
+}
+
+func (n *line) log(msg string) {
+	if !n.off {
+		n.lg.l.LogAttrs(context.Background(), n.level, msg, n.attrs...)
+	}
+}
+
+func (n *line) add(key string, value slog.Value) *line {
+	n.attrs = append(n.attrs, slog.Attr{Key: key, Value: value})
+	return n
+}
+
+// session adds what names a session.
+func (n *line) session(s telemetry.Session) *line {
+	n.text("session", s.ID).text("listener", s.Listener)
+	if s.Peer.IsValid() {
+		n.text("peer", s.Peer.String())
+	}
+	return n.text("helo", s.Hello)
+}
+
+// text adds what anyone may have chosen.
+func (n *line) text(key, s string) *line {
+	if s == "" || n.off {
+		return n
+	}
+	return n.add(key, slog.StringValue(clean(s, maxText)))
+}
+
+// free adds text in which mail addresses may stand.
+func (n *line) free(key, s string) *line {
+	if n.off {
+		return n
+	}
+	return n.text(key, n.lg.scrub(s))
+}
+
+// sender adds the reverse-path of a message; the null one is "<>".
+func (n *line) sender(from string) *line {
+	if from == "" {
+		return n.text("mail_from", "<>")
+	}
+	return n.address("mail_from", from)
+}
+
+func (n *line) address(key, a string) *line {
+	if a == "" || n.off || n.lg.opts.Addresses == None {
+		return n
+	}
+	return n.text(key, n.lg.address(a))
+}
+
+// maxRcpts bounds how many recipients a line names.
+const maxRcpts = 100
+
+func (n *line) rcpts(to []string) *line {
+	if n.off || n.lg.opts.Addresses == None {
+		return n
+	}
+	shown := make([]string, 0, min(len(to), maxRcpts+1))
+	for i, a := range to {
+		if i == maxRcpts {
+			shown = append(shown, fmt.Sprintf("and %d more", len(to)-i))
+			break
+		}
+		shown = append(shown, clean(n.lg.address(a), maxText))
+	}
+	return n.add("rcpts", slog.AnyValue(shown))
+}
+
+func (n *line) err(key string, err error) *line {
+	if err == nil || n.off {
+		return n
+	}
+	return n.free(key, err.Error())
+}
+
+func (n *line) num(key string, v int64) *line { return n.add(key, slog.Int64Value(v)) }
+
+// took adds a duration as text with its unit, the same in every format.
+func (n *line) took(key string, d time.Duration) *line {
+	return n.add(key, slog.StringValue(d.Round(time.Microsecond).String()))
+}
+
+func (n *line) when(key string, t time.Time) *line {
+	if t.IsZero() {
+		return n
+	}
+	return n.add(key, slog.StringValue(t.UTC().Format(time.RFC3339)))
+}
