@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"github.com/incoming-mx/incoming/internal/vfs"
@@ -30,6 +31,8 @@ type directory struct {
 	root   string
 	noSync bool
 	trash  *trash
+	// moves keeps renames and those who look apart, by ID.
+	moves [64]sync.RWMutex
 	// committed syncs that directory for many commits at once.
 	committed *group
 }
@@ -218,11 +221,25 @@ func (d *directory) move(e *entry, to place) error {
 	if e.place() == to {
 		return nil
 	}
+	mu := d.mutexOf(e.id)
+	mu.Lock()
+	defer mu.Unlock()
 	if err := d.fs.Rename(d.at(e), d.path(to, string(e.id))); err != nil {
 		return err
 	}
 	e.setPlace(to)
 	return nil
+}
+
+func (d *directory) still(id queue.ID) func() {
+	mu := d.mutexOf(id)
+	mu.RLock()
+	return mu.RUnlock
+}
+
+func (d *directory) mutexOf(id queue.ID) *sync.RWMutex {
+	sum := crc32.Checksum([]byte(id), castagnoli)
+	return &d.moves[sum%uint32(len(d.moves))]
 }
 
 func (d *directory) update(e *entry, r *record) error {
@@ -308,6 +325,9 @@ func (d *directory) requeue(e *entry, r *record) error {
 
 // remove is one rename; the rest is the trash's.
 func (d *directory) remove(e *entry) error {
+	mu := d.mutexOf(e.id)
+	mu.Lock()
+	defer mu.Unlock()
 	if err := d.trash.take(e.place(), e.id); err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ type draft struct {
 	mu    sync.Mutex
 	body  body
 	err   error // of a Write: final
-	ended bool
+	ended error // what every method answers from now on
 }
 
 var errDraftEnded = errors.New("diskqueue: the draft has ended")
@@ -33,8 +33,8 @@ func (d *draft) ID() queue.ID { return d.id }
 func (d *draft) Write(p []byte) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.ended {
-		return 0, errDraftEnded
+	if d.ended != nil {
+		return 0, d.ended
 	}
 	if d.err != nil {
 		return 0, d.err
@@ -89,8 +89,8 @@ func (d *draft) unstage() {
 func (d *draft) Open() (io.ReadCloser, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.ended {
-		return nil, errDraftEnded
+	if d.ended != nil {
+		return nil, d.ended
 	}
 	if d.err != nil {
 		return nil, d.err
@@ -109,8 +109,10 @@ func (r *draftReader) Read(p []byte) (int, error) {
 	r.d.mu.Lock()
 	defer r.d.mu.Unlock()
 	switch {
-	case r.closed || r.d.ended:
-		return 0, errDraftEnded
+	case r.closed:
+		return 0, errors.New("diskqueue: read of a closed draft")
+	case r.d.ended != nil:
+		return 0, r.d.ended
 	case r.d.err != nil:
 		return 0, r.d.err
 	case len(p) == 0:
@@ -172,15 +174,15 @@ func (d *draft) CommitLeased(_ context.Context, f queue.Final) (queue.Lease, err
 func (d *draft) commit(f queue.Final, as state) (*entry, *record, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.ended {
-		return nil, nil, errDraftEnded
+	if d.ended != nil {
+		return nil, nil, d.ended
 	}
 	if err := d.q.enter(); err != nil {
 		return nil, nil, err
 	}
 	defer d.q.leave()
 	e, r, err := d.store(f, as)
-	d.finish(e)
+	d.finish(e, errDraftEnded)
 	return e, r, err
 }
 
@@ -211,8 +213,8 @@ func (d *draft) store(f queue.Final, as state) (*entry, *record, error) {
 }
 
 // finish gives the draft's place to e, or frees it.
-func (d *draft) finish(e *entry) {
-	d.ended = true
+func (d *draft) finish(e *entry, why error) {
+	d.ended = why
 	d.body.release(0)
 	d.q.space.drafts.Add(-d.body.size)
 	d.q.gate.Lock()
@@ -227,12 +229,12 @@ func (d *draft) finish(e *entry) {
 func (d *draft) Discard() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.ended || d.q.enter() != nil {
+	if d.ended != nil || d.q.enter() != nil {
 		return nil // after Close, which ends it
 	}
 	defer d.q.leave()
 	d.unstage()
-	d.finish(nil)
+	d.finish(nil, errDraftEnded)
 	return nil
 }
 
@@ -240,9 +242,9 @@ func (d *draft) Discard() error {
 func (d *draft) lose() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.ended {
+	if d.ended != nil {
 		return
 	}
 	d.unstage()
-	d.finish(nil)
+	d.finish(nil, fmt.Errorf("diskqueue: draft %s: %w", d.id, queue.ErrClosed))
 }

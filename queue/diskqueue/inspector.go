@@ -15,10 +15,6 @@ import (
 	"github.com/incoming-mx/incoming/queue"
 )
 
-// follows is how often a message is looked for anew that has moved on while it
-// was being read.
-const follows = 10
-
 // List implements queue.Inspector. What is listed is what there was when it
 // began.
 func (q *Queue) List(ctx context.Context, f queue.Filter) iter.Seq2[queue.Entry, error] {
@@ -104,24 +100,18 @@ func (q *Queue) Open(ctx context.Context, id queue.ID) (io.ReadCloser, error) {
 	}).Open()
 }
 
-// follow calls look with a copy of the entry, again when it has moved on in the
-// meantime.
+// follow calls look with a copy of the entry, which does not move meanwhile.
 func (q *Queue) follow(id queue.ID, look func(*entry) error) error {
 	if err := q.enter(); err != nil {
 		return err
 	}
 	defer q.leave()
-	var err error
-	for range follows {
-		e, ok := q.schedule.find(id)
-		if !ok || !validID(id) {
-			return fmt.Errorf("diskqueue: %q: %w", id, queue.ErrNotFound)
-		}
-		if err = look(&e); err == nil || !errors.Is(err, fs.ErrNotExist) {
-			break
-		}
+	defer q.tier.still(id)()
+	e, ok := q.schedule.find(id)
+	if !ok || !validID(id) || e.place() == inTrash {
+		return fmt.Errorf("diskqueue: %q: %w", id, queue.ErrNotFound)
 	}
-	if err != nil {
+	if err := look(&e); err != nil {
 		return fmt.Errorf("diskqueue: %s: %w", id, err)
 	}
 	return nil
@@ -227,7 +217,7 @@ func (q *Queue) Requeue(ctx context.Context, id queue.ID) error {
 		if err := q.tier.requeue(e, r); err != nil {
 			return nil, q.fault("requeue", id, err)
 		}
-		return func() { e.state, e.at, e.received = ready, 0, r.ReceivedAt.UnixMilli() }, nil
+		return func() { e.state, e.at = ready, 0 }, nil
 	})
 }
 

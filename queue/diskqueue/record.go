@@ -24,8 +24,6 @@ type record struct {
 	// params is the DSN parameters of recipients that are settled, kept in
 	// case they are owed again.
 	params map[string]queue.Recipient
-	// first is when a message that was requeued first came in.
-	first time.Time
 	// badTime: received_at is missing or makes no sense.
 	badTime bool
 	// extra is the keys that we do not know, kept as they are.
@@ -81,7 +79,7 @@ func (r *record) keepParams(to queue.Recipient) {
 }
 
 // revive is what requeue does to a record: rejected recipients are owed again,
-// nothing was attempted, and its age begins now.
+// nothing was attempted, and its age counts from now.
 func (r *record) revive(now time.Time) {
 	var settled []queue.Outcome
 	for _, o := range r.Settled {
@@ -98,10 +96,7 @@ func (r *record) revive(now time.Time) {
 	r.Settled = settled
 	r.Attempts = 0
 	r.NextAttempt = time.Time{}
-	if r.first.IsZero() {
-		r.first = r.ReceivedAt
-	}
-	r.ReceivedAt = now.UTC().Truncate(time.Millisecond)
+	r.RequeuedAt = now.UTC().Truncate(time.Millisecond)
 }
 
 // rejection is why the application refused a recipient; "" when it refused
@@ -118,29 +113,29 @@ func (r *record) rejection() string {
 // metaJSON is meta.json. Keys that the Elixir original wrote keep its types:
 // id, mail_from, rcpt_to, received_at, size, attempts.
 type metaJSON struct {
-	Format          int                `json:"format"`
-	ID              text               `json:"id"`
-	MailFrom        text               `json:"mail_from"`
-	RcptTo          []text             `json:"rcpt_to"`
-	Settled         []outcomeJSON      `json:"settled,omitempty"`
-	SMTPUTF8        bool               `json:"smtputf8,omitempty"`
-	Body            text               `json:"body,omitempty"`
-	DSN             *dsnJSON           `json:"dsn,omitempty"`
-	ReceivedAt      text               `json:"received_at"`
-	FirstReceivedAt text               `json:"first_received_at,omitempty"`
-	Size            *int64             `json:"size"`
-	CRC32C          text               `json:"crc32c,omitempty"`
-	Attempts        int                `json:"attempts"`
-	NextAttempt     text               `json:"next_attempt,omitempty"`
-	LastError       text               `json:"last_error,omitempty"`
-	Prepend         text               `json:"prepend,omitempty"`
-	Skip            []queue.Range      `json:"skip,omitempty"`
-	Facts           map[string]rawJSON `json:"facts,omitempty"`
-	Quarantine      text               `json:"quarantine,omitempty"`
-	Listener        text               `json:"listener,omitempty"`
-	Peer            text               `json:"peer,omitempty"`
-	Hello           text               `json:"hello,omitempty"`
-	TLS             *queue.TLSInfo     `json:"tls,omitempty"`
+	Format      int                `json:"format"`
+	ID          text               `json:"id"`
+	MailFrom    text               `json:"mail_from"`
+	RcptTo      []text             `json:"rcpt_to"`
+	Settled     []outcomeJSON      `json:"settled,omitempty"`
+	SMTPUTF8    bool               `json:"smtputf8,omitempty"`
+	Body        text               `json:"body,omitempty"`
+	DSN         *dsnJSON           `json:"dsn,omitempty"`
+	ReceivedAt  text               `json:"received_at"`
+	RequeuedAt  text               `json:"requeued_at,omitempty"`
+	Size        *int64             `json:"size"`
+	CRC32C      text               `json:"crc32c,omitempty"`
+	Attempts    int                `json:"attempts"`
+	NextAttempt text               `json:"next_attempt,omitempty"`
+	LastError   text               `json:"last_error,omitempty"`
+	Prepend     text               `json:"prepend,omitempty"`
+	Skip        []queue.Range      `json:"skip,omitempty"`
+	Facts       map[string]rawJSON `json:"facts,omitempty"`
+	Quarantine  text               `json:"quarantine,omitempty"`
+	Listener    text               `json:"listener,omitempty"`
+	Peer        text               `json:"peer,omitempty"`
+	Hello       text               `json:"hello,omitempty"`
+	TLS         *queue.TLSInfo     `json:"tls,omitempty"`
 }
 
 type outcomeJSON struct {
@@ -163,25 +158,25 @@ type dsnRcptJSON struct {
 // encode is the text of meta.json.
 func (r *record) encode() ([]byte, error) {
 	m := metaJSON{
-		Format:          format,
-		ID:              text(r.ID),
-		MailFrom:        text(r.Envelope.MailFrom),
-		RcptTo:          make([]text, len(r.Envelope.RcptTo)),
-		SMTPUTF8:        r.Envelope.SMTPUTF8,
-		Body:            text(r.Envelope.Body),
-		DSN:             r.dsn(),
-		ReceivedAt:      timeText(r.ReceivedAt),
-		FirstReceivedAt: timeText(r.first),
-		Attempts:        r.Attempts,
-		NextAttempt:     timeText(r.NextAttempt),
-		LastError:       text(r.LastError),
-		Prepend:         text(r.Prepend),
-		Skip:            r.Skip,
-		Quarantine:      text(r.Quarantine),
-		Listener:        text(r.Listener),
-		Peer:            text(r.Peer),
-		Hello:           text(r.Hello),
-		TLS:             r.TLS,
+		Format:      format,
+		ID:          text(r.ID),
+		MailFrom:    text(r.Envelope.MailFrom),
+		RcptTo:      make([]text, len(r.Envelope.RcptTo)),
+		SMTPUTF8:    r.Envelope.SMTPUTF8,
+		Body:        text(r.Envelope.Body),
+		DSN:         r.dsn(),
+		ReceivedAt:  timeText(r.ReceivedAt),
+		RequeuedAt:  timeText(r.RequeuedAt),
+		Attempts:    r.Attempts,
+		NextAttempt: timeText(r.NextAttempt),
+		LastError:   text(r.LastError),
+		Prepend:     text(r.Prepend),
+		Skip:        r.Skip,
+		Quarantine:  text(r.Quarantine),
+		Listener:    text(r.Listener),
+		Peer:        text(r.Peer),
+		Hello:       text(r.Hello),
+		TLS:         r.TLS,
 	}
 	for i, to := range r.Envelope.RcptTo {
 		m.RcptTo[i] = text(to.Address)
@@ -259,7 +254,7 @@ func decode(id queue.ID, b []byte) (*record, error) {
 		r.Prepend = []byte(m.Prepend)
 	}
 	r.NextAttempt, _ = m.NextAttempt.time()
-	r.first, _ = m.FirstReceivedAt.time()
+	r.RequeuedAt, _ = m.RequeuedAt.time()
 	var ok bool
 	r.ReceivedAt, ok = m.ReceivedAt.time()
 	r.badTime = !ok

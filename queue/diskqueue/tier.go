@@ -43,8 +43,11 @@ type tier interface {
 	// error is a *brokenError when they differ.
 	verify(e *entry, r *record) error
 
-	// read, readNote and text look at a message. The entry may be a copy, and
-	// the message may have moved on since: then the error is fs.ErrNotExist.
+	// still keeps a message where it is until the func returned is called, for
+	// those who look at it without holding it.
+	still(id queue.ID) func()
+	// read, readNote and text look at a message. The entry may be a copy, made
+	// while the message is kept still.
 	read(e *entry) (*record, error)
 	readNote(e *entry) (*note, error)
 	text(e *entry) (queue.Raw, error)
