@@ -18,18 +18,19 @@ import (
 	"github.com/incoming-mx/incoming/telemetry"
 )
 
-// Addresses is how mail addresses are logged.
-type Addresses int
+// Addresses is how mail addresses are logged: one of the constants; "" is Full,
+// and any other value None.
+type Addresses string
 
 const (
 	// Full logs addresses as they are.
-	Full Addresses = iota
+	Full Addresses = "full"
 	// Hash logs the first 16 hex digits of an address's SHA-256, in lower
 	// case: one address can be followed without being read. Whoever can guess
 	// the address can check the guess, unless Options.HashKey is set.
-	Hash
+	Hash Addresses = "hash"
 	// None leaves them out.
-	None
+	None Addresses = "none"
 )
 
 // Options may be nil: the defaults.
@@ -46,6 +47,13 @@ func New(l *slog.Logger, o *Options) telemetry.Hooks {
 	lg := &logger{l: l}
 	if o != nil {
 		lg.opts = *o
+	}
+	switch lg.opts.Addresses {
+	case "":
+		lg.opts.Addresses = Full
+	case Full, Hash:
+	default:
+		lg.opts.Addresses = None
 	}
 	h := telemetry.Hooks{
 		SessionConnect:      lg.sessionConnect,
