@@ -564,9 +564,9 @@ func TestDrainBeforeTheBanner(t *testing.T) {
 // ctxSession keeps the contexts it is given.
 type ctxSession struct {
 	fake
-	mail, data context.Context
-	wait       chan struct{} // Mail returns when it or its ctx ends
-	waited     error
+	mail   context.Context
+	wait   chan struct{} // Mail returns when it or its ctx ends
+	waited error
 }
 
 func (s *ctxSession) Mail(ctx context.Context, from Path, p MailParams) error {
