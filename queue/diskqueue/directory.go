@@ -393,6 +393,8 @@ func (d *directory) readFile(name string) ([]byte, error) {
 		switch {
 		case err == io.EOF:
 			return buf, nil
+		case errors.Is(err, syscall.EISDIR):
+			return nil, &brokenError{filepath.Base(name) + " is a directory"}
 		case err != nil:
 			return nil, err
 		case len(buf) >= mostMeta:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"reflect"
@@ -113,6 +114,9 @@ func marshal(v any, extra map[string]rawJSON) ([]byte, error) {
 // unmarshalMeta reads what we write at one go; for anything else it takes the
 // object apart and keeps of it what can be understood.
 func unmarshalMeta(b []byte) (*metaJSON, map[string]rawJSON, error) {
+	if !bytes.HasPrefix(bytes.TrimLeft(b, " \t\r\n"), []byte("{")) {
+		return nil, nil, errors.New("no JSON object")
+	}
 	m := new(metaJSON)
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
@@ -124,9 +128,6 @@ func unmarshalMeta(b []byte) (*metaJSON, map[string]rawJSON, error) {
 	var keys map[string]rawJSON
 	if err := json.Unmarshal(b, &keys); err != nil {
 		return nil, nil, err
-	}
-	if keys == nil { // the JSON was null
-		return nil, nil, fmt.Errorf("no JSON object")
 	}
 	m = new(metaJSON)
 	v := reflect.ValueOf(m).Elem()

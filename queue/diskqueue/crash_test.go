@@ -1,0 +1,364 @@
+package diskqueue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/incoming-mx/incoming/internal/vfs/crashfs"
+	"github.com/incoming-mx/incoming/queue"
+)
+
+// crashSpool is where the spool lies on the disks that lose power.
+const crashSpool = "/spool"
+
+// promised is what a message was promised before the power went.
+type promised struct {
+	text      string
+	begun     bool     // its commit had begun: it may be there
+	committed bool     // Commit returned: it must be there
+	ending    bool     // its removal had begun: it may be gone
+	dying     bool     // its burial had begun: it may be dead
+	settled   []string // recipients for which Settle returned
+}
+
+// story is one life of a spool, step by step, until the power goes.
+type story struct {
+	q        *Queue
+	ctx      context.Context
+	messages map[queue.ID]*promised
+	serial   int
+}
+
+// run lives through the story on fs, and returns what was promised.
+func run(fs *crashfs.FS) map[queue.ID]*promised {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	go func() {
+		select {
+		case <-fs.Out():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	s := &story{ctx: ctx, messages: map[queue.ID]*promised{}}
+	q, err := Open(crashSpool, crashOptions(fs))
+	if err != nil {
+		return s.messages
+	}
+	defer q.Close()
+	s.q = q
+	for _, step := range []func() error{
+		s.commitSmall, s.commitBig, s.settleAndRetry, s.ack, s.buryAndRequeue, s.release, s.delete,
+		s.commitLeased, s.commitSmall, s.bury, s.discard, s.commitBig,
+	} {
+		if step() != nil {
+			break
+		}
+	}
+	return s.messages
+}
+
+func crashOptions(fs *crashfs.FS) *Options {
+	// Over 200 octets a draft finds no room in memory and goes to a file.
+	return &Options{Buffers: 200, MessageSize: -1, DeadSweep: -1, fs: fs}
+}
+
+func (s *story) begin(size int) (queue.Draft, *promised, error) {
+	s.serial++
+	text := fmt.Sprintf("Subject: %d\r\n\r\n%s\r\n", s.serial, strings.Repeat("x", size))
+	env := queue.Envelope{MailFrom: "a@x.example", RcptTo: []queue.Recipient{{Address: "b@y.example"}, {Address: "c@y.example"}}}
+	origin := queue.Origin{ReceivedAt: time.Date(2026, 11, 24, 0, 0, s.serial, 0, time.UTC)}
+	d, err := s.q.Begin(s.ctx, env, origin)
+	if err != nil {
+		return nil, nil, err
+	}
+	p := &promised{text: text}
+	s.messages[d.ID()] = p
+	for part := range slices.Chunk([]byte(text), 150) {
+		if _, err := d.Write(part); err != nil {
+			return nil, nil, errors.Join(err, d.Discard())
+		}
+	}
+	return d, p, nil
+}
+
+func (s *story) commit(size int) error {
+	d, p, err := s.begin(size)
+	if err != nil {
+		return err
+	}
+	p.begun = true
+	_, err = d.Commit(s.ctx, queue.Final{Prepend: []byte("Received: here\r\n")})
+	p.committed = err == nil
+	return err
+}
+
+func (s *story) commitSmall() error { return s.commit(20) }
+func (s *story) commitBig() error   { return s.commit(500) }
+
+func (s *story) discard() error {
+	d, _, err := s.begin(500)
+	if err != nil {
+		return err
+	}
+	return d.Discard()
+}
+
+func (s *story) commitLeased() error {
+	d, p, err := s.begin(20)
+	if err != nil {
+		return err
+	}
+	p.begun = true
+	l, err := d.CommitLeased(s.ctx, queue.Final{Prepend: []byte("Received: here\r\n")})
+	if err != nil {
+		return err
+	}
+	p.committed, p.ending = true, true
+	return l.Ack(s.ctx)
+}
+
+// leased leases the oldest message.
+func (s *story) leased() (queue.Lease, *promised, error) {
+	l, err := s.q.Lease(s.ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return l, s.messages[l.Message().ID], nil
+}
+
+func (s *story) settleAndRetry() error {
+	l, p, err := s.leased()
+	if err != nil {
+		return err
+	}
+	if err := l.Settle(s.ctx, []queue.Outcome{{Recipient: "b@y.example"}}); err != nil {
+		return err
+	}
+	p.settled = append(p.settled, "b@y.example")
+	return l.Retry(s.ctx, time.Time{}, errors.New("later"))
+}
+
+func (s *story) ack() error {
+	l, p, err := s.leased()
+	if err != nil {
+		return err
+	}
+	p.ending = true
+	return l.Ack(s.ctx)
+}
+
+func (s *story) release() error {
+	l, _, err := s.leased()
+	if err != nil {
+		return err
+	}
+	return l.Release(s.ctx)
+}
+
+func (s *story) bury() error {
+	l, p, err := s.leased()
+	if err != nil {
+		return err
+	}
+	p.dying = true
+	return l.Bury(s.ctx, errors.New("no such user"))
+}
+
+func (s *story) buryAndRequeue() error {
+	l, p, err := s.leased()
+	if err != nil {
+		return err
+	}
+	p.dying = true
+	if err := l.Bury(s.ctx, errors.New("no such user")); err != nil {
+		return err
+	}
+	return s.q.Requeue(s.ctx, l.Message().ID)
+}
+
+func (s *story) delete() error {
+	l, p, err := s.leased()
+	if err != nil {
+		return err
+	}
+	if err := l.Release(s.ctx); err != nil {
+		return err
+	}
+	p.ending = true
+	return s.q.Delete(s.ctx, l.Message().ID)
+}
+
+// check opens the spool that a cut has left and holds it against what was
+// promised. It leaves the spool empty of all but dead letters.
+func check(fs *crashfs.FS, messages map[queue.ID]*promised) error {
+	q, err := Open(crashSpool, crashOptions(fs))
+	if err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+	defer q.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	found := map[queue.ID]bool{}
+	for e, err := range q.List(ctx, queue.Filter{}) {
+		if err != nil {
+			return fmt.Errorf("list: %w", err)
+		}
+		if found[e.ID] {
+			return fmt.Errorf("%s is there twice", e.ID)
+		}
+		found[e.ID] = true
+		if err := checkEntry(ctx, q, e, messages[e.ID]); err != nil {
+			return fmt.Errorf("%s (%s): %w", e.ID, e.State, err)
+		}
+	}
+	for id, p := range messages {
+		if p.committed && !p.ending && !found[id] {
+			return fmt.Errorf("%s is lost", id)
+		}
+	}
+	return drainAll(ctx, q, messages)
+}
+
+func checkEntry(ctx context.Context, q *Queue, e queue.Entry, p *promised) error {
+	if p == nil {
+		return errors.New("nobody sent it")
+	}
+	if e.State == queue.StateDead && !p.committed {
+		return nil // it never had a 250
+	}
+	if e.State == queue.StateDead && !p.dying {
+		return fmt.Errorf("dead: %s", e.Dead.Reason)
+	}
+	r, err := q.Open(ctx, e.ID)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	text, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	if want := "Received: here\r\n" + p.text; string(text) != want {
+		return fmt.Errorf("text is %q, want %q", text, want)
+	}
+	return nil
+}
+
+// drainAll takes out all that is live: each whole, once, and for nobody who was
+// settled. Then the index must agree that nothing is left.
+func drainAll(ctx context.Context, q *Queue, messages map[queue.ID]*promised) error {
+	seen := map[queue.ID]bool{}
+	for q.Depth().Ready+q.Depth().Waiting > 0 {
+		l, err := q.Lease(ctx)
+		if err != nil {
+			return fmt.Errorf("lease with %+v: %w", q.Depth(), err)
+		}
+		m := l.Message()
+		p := messages[m.ID]
+		if seen[m.ID] || p == nil || !p.begun {
+			return fmt.Errorf("%s is handed out again, or was never committed", m.ID)
+		}
+		seen[m.ID] = true
+		for _, rcpt := range p.settled {
+			if slices.Contains(m.Envelope.Addresses(), rcpt) {
+				return fmt.Errorf("%s is offered to %s again", m.ID, rcpt)
+			}
+		}
+		if err := l.Ack(ctx); err != nil {
+			return fmt.Errorf("%s: ack: %w", m.ID, err)
+		}
+	}
+	if d := q.Depth(); d.Live() != 0 {
+		return fmt.Errorf("left over: %+v", d)
+	}
+	return nil
+}
+
+// fates is what may become of what is not certain.
+func fates(random int) map[string]crashfs.Fate {
+	all := map[string]crashfs.Fate{
+		"lost": crashfs.Lost, "kept": crashfs.Kept, "names kept": crashfs.NamesKept, "text kept": crashfs.TextKept,
+	}
+	for seed := range random {
+		all[fmt.Sprintf("random %d", seed)] = crashfs.Random(uint64(seed))
+	}
+	return all
+}
+
+// storyLength is how many changes the story makes when nobody cuts the power.
+func storyLength(t *testing.T) int {
+	t.Helper()
+	fs := crashfs.New()
+	messages := run(fs)
+	if n := len(messages); n != 6 {
+		t.Fatalf("the story has %d messages, not its whole length", n)
+	}
+	if err := check(fs.Crash(crashfs.Lost), messages); err != nil {
+		t.Fatalf("at the end of the story: %v", err)
+	}
+	return fs.Ops()
+}
+
+func TestNoPowerCutLosesWhatWasCommitted(t *testing.T) {
+	t.Parallel()
+	n := storyLength(t)
+	t.Logf("the story makes %d changes", n)
+	for cut := range n {
+		fs := crashfs.New()
+		fs.CutAt(cut)
+		messages := run(fs)
+		for name, fate := range fates(6) {
+			left := fs.Crash(fate)
+			before := left.String()
+			if err := check(left, messages); err != nil {
+				t.Fatalf("cut after change %d, %s: %v\nthe last changes:\n%s\nthe disk:\n%s",
+					cut, name, err, strings.Join(lastOf(fs.Calls(), 12), "\n"), before)
+			}
+		}
+	}
+}
+
+func TestNoSecondPowerCutDuringRecoveryLosesIt(t *testing.T) {
+	t.Parallel()
+	n := storyLength(t)
+	step := 5
+	if testing.Short() {
+		step = 25
+	}
+	for cut := 0; cut < n; cut += step {
+		fs := crashfs.New()
+		fs.CutAt(cut)
+		messages := run(fs)
+		for name, fate := range fates(1) {
+			whole := fs.Crash(fate)
+			openAndClose(whole)
+			for second := range whole.Ops() {
+				left := fs.Crash(fate)
+				left.CutAt(second)
+				openAndClose(left)
+				for name2, fate2 := range fates(1) {
+					again := left.Crash(fate2)
+					if err := check(again, messages); err != nil {
+						t.Fatalf("cut after change %d (%s), then after change %d of recovery (%s): %v\nrecovery:\n%s",
+							cut, name, second, name2, err, strings.Join(left.Calls(), "\n"))
+					}
+				}
+			}
+		}
+	}
+}
+
+func openAndClose(fs *crashfs.FS) {
+	if q, err := Open(crashSpool, crashOptions(fs)); err == nil {
+		q.Close()
+	}
+}
+
+func lastOf(all []string, n int) []string { return all[max(0, len(all)-n):] }
