@@ -37,12 +37,13 @@ type FS struct {
 	cutAt   int       // the change that is not made any more; 0: never
 	locks   map[string]bool
 	calls   []string
+	out     chan struct{} // closed by the first call that found the power cut
 }
 
 var _ vfs.FS = (*FS)(nil)
 
 // New is an empty file system.
-func New() *FS { return &FS{root: newDir(), locks: map[string]bool{}} }
+func New() *FS { return &FS{root: newDir(), locks: map[string]bool{}, out: make(chan struct{})} }
 
 // node is a file or a directory, whatever its names.
 type node struct {
@@ -99,11 +100,19 @@ func (f *FS) Calls() []string {
 
 // alive is called with mu held by what reads.
 func (f *FS) alive() error {
-	if f.cutAt > 0 && f.ops >= f.cutAt-1 {
-		return ErrCut
+	if f.cutAt == 0 || f.ops < f.cutAt-1 {
+		return nil
 	}
-	return nil
+	select {
+	case <-f.out:
+	default:
+		close(f.out)
+	}
+	return ErrCut
 }
+
+// Out is closed once a call has found the power cut.
+func (f *FS) Out() <-chan struct{} { return f.out }
 
 // step is called with mu held by what changes something.
 func (f *FS) step(call string) error {
