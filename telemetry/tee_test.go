@@ -5,38 +5,60 @@ import (
 	"testing"
 )
 
-func TestTeePassesEveryFactToEveryHook(t *testing.T) {
-	t.Parallel()
-	typ := reflect.TypeFor[Hooks]()
-	calls := map[string]int{}
-	counting := func() Hooks {
-		var h Hooks
-		for i := range typ.NumField() {
-			f := typ.Field(i)
-			reflect.ValueOf(&h).Elem().Field(i).Set(reflect.MakeFunc(f.Type, func([]reflect.Value) []reflect.Value {
-				calls[f.Name]++
-				return nil
-			}))
-		}
-		return h
+// counting is hooks of which each counts how often it was called, by field name.
+func counting(counts map[string]int) Hooks {
+	var h Hooks
+	v := reflect.ValueOf(&h).Elem()
+	for i := range v.NumField() {
+		name := v.Type().Field(i).Name
+		v.Field(i).Set(reflect.MakeFunc(v.Field(i).Type(), func([]reflect.Value) []reflect.Value {
+			counts[name]++
+			return nil
+		}))
 	}
-	both := reflect.ValueOf(Tee(counting(), Hooks{}, counting()))
-	for i := range typ.NumField() {
-		f := typ.Field(i)
-		both.Field(i).Call([]reflect.Value{reflect.Zero(f.Type.In(0))})
-		if calls[f.Name] != 2 {
-			t.Errorf("%s: %d calls, want 2", f.Name, calls[f.Name])
+	return h
+}
+
+func TestTeeCallsEachHookOfEachField(t *testing.T) {
+	t.Parallel()
+	a, b := map[string]int{}, map[string]int{}
+	both := reflect.ValueOf(Tee(counting(a), Hooks{}, counting(b)))
+	for i := range both.NumField() {
+		name := both.Type().Field(i).Name
+		if both.Field(i).IsNil() {
+			t.Errorf("Tee leaves out %s", name)
+			continue
+		}
+		both.Field(i).Call([]reflect.Value{reflect.Zero(both.Field(i).Type().In(0))})
+		if a[name] != 1 || b[name] != 1 || len(a) != i+1 || len(b) != i+1 {
+			t.Errorf("%s: called %v and %v", name, a, b)
 		}
 	}
 }
 
-func TestNoHookIsNoCall(t *testing.T) {
+func TestTeeOfNothingIsSilent(t *testing.T) {
 	t.Parallel()
-	none := reflect.ValueOf(Tee(Hooks{}, Hooks{}))
-	for i := range none.NumField() {
-		if !none.Field(i).IsNil() {
-			t.Errorf("%s is set", none.Type().Field(i).Name)
+	for _, hooks := range [][]Hooks{nil, {{}}, {{}, {}}} {
+		v := reflect.ValueOf(Tee(hooks...))
+		for i := range v.NumField() {
+			if !v.Field(i).IsNil() {
+				t.Errorf("%d hooks: %s is set", len(hooks), v.Type().Field(i).Name)
+			}
 		}
 	}
-	Emit(Hooks{}.Panic, Panic{}) // must not panic
+}
+
+func TestTeeKeepsTheOrder(t *testing.T) {
+	t.Parallel()
+	var order string
+	say := func(s string) Hooks { return Hooks{Panic: func(p Panic) { order += s + p.Where }} }
+	Emit(Tee(say("a"), say("b"), say("c")).Panic, Panic{Where: "."})
+	if order != "a.b.c." {
+		t.Errorf("order %s", order)
+	}
+}
+
+func TestEmitWithoutAHookIsSilent(t *testing.T) {
+	t.Parallel()
+	Emit(Hooks{}.Panic, Panic{})
 }
