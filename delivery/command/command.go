@@ -162,7 +162,8 @@ func (a *Adapter) Deliver(ctx context.Context, m *queue.Message) error {
 		return fmt.Errorf("command: %w", err)
 	}
 	defer text.Close() // it was only read
-	r := &run{cmd: exec.CommandContext(ctx, a.program), killDelay: a.opts.KillDelay}
+	r := &run{cmd: exec.CommandContext(ctx, a.program)}
+	r.cmd.WaitDelay = a.opts.KillDelay
 	r.cmd.Args = a.argv
 	r.cmd.Dir = a.opts.Dir
 	r.cmd.Env = environment(m, a.opts.Path)

@@ -81,7 +81,7 @@ func TestWhatAProgramLeavesRunningIsNotWaitedFor(t *testing.T) {
 	t.Parallel()
 	for code, rejects := range map[string]bool{"0": false, "69": true} {
 		gate := mkfifo(t, "gate")
-		_, verdict, rest := underWay(t, &Options{Path: DefaultPath}, `(read line <'`+gate+`'; echo late >&3) &
+		_, verdict, rest := underWay(t, &Options{Path: DefaultPath}, `exec 4<&0; (read line <'`+gate+`'; echo late >&3) &
 echo reason >&2; echo ready >&3; exit `+code)
 		err := <-verdict
 		if (err == nil) == rejects || isRejected(err) != rejects || rejects && !strings.Contains(err.Error(), "reason") {

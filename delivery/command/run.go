@@ -22,10 +22,8 @@ const lingering = 200 * time.Millisecond
 
 // run is one run of the program.
 type run struct {
-	cmd       *exec.Cmd
-	killDelay time.Duration
-	killed    atomic.Bool // at the end of ctx
-	killer    atomic.Pointer[time.Timer]
+	cmd    *exec.Cmd
+	killed atomic.Bool // at the end of ctx
 
 	stdin  *os.File // our end
 	stderr *os.File // our end
@@ -53,7 +51,6 @@ func (r *run) start(text io.Reader) error {
 	// Ctrl-C meant for us does not reach it.
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	r.cmd.Cancel = r.terminate
-	r.cmd.WaitDelay = r.killDelay + time.Second
 	if err := r.cmd.Start(); err != nil {
 		return errors.Join(err, in.Close(), errs.Close())
 	}
@@ -94,7 +91,6 @@ func listen(f *os.File) string {
 func (r *run) wait(ctx context.Context) error {
 	werr := r.cmd.Wait()
 	if r.killed.Load() {
-		r.killer.Load().Stop()
 		r.signal(syscall.SIGKILL) // the program is gone; so is now what it started
 	}
 	// Something left running may hold the other ends open for ever.
@@ -121,9 +117,9 @@ func endPipe(f *os.File, deadline error) {
 	}
 }
 
-// terminate is called at the end of ctx.
+// terminate is called at the end of ctx. After WaitDelay os/exec kills the
+// program, and then wait its group.
 func (r *run) terminate() error {
-	r.killer.Store(time.AfterFunc(r.killDelay, func() { r.signal(syscall.SIGKILL) }))
 	r.killed.Store(true)
 	r.signal(syscall.SIGTERM)
 	return nil
