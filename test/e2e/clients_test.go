@@ -85,7 +85,12 @@ func command(t *testing.T, program string, args ...string) error {
 	return nil
 }
 
+// swaks ends what it is given with a line end, also when there is one: it is
+// given a file without its last.
 func swaks(t *testing.T, d *daemon, m message, file string) error {
+	if err := os.WriteFile(file, bytes.TrimSuffix(m.text, []byte("\r\n")), 0o600); err != nil {
+		return err
+	}
 	return command(t, "swaks", "--server", d.addr, "--helo", "client.example.net", "--from", orNull(m.from),
 		"--to", strings.Join(m.to, ","), "--data", "@"+file, "--hide-all")
 }
