@@ -73,7 +73,7 @@ func (r *recovery) emptyTrash() {
 		r.report(inTrash, "", err)
 	}
 	for _, e := range entries {
-		if err := r.d.removeTree(r.d.path(inTrash, e.Name())); err != nil {
+		if err := r.d.removeTree(r.d.path(inTrash, e.Name()), asCommitted...); err != nil {
 			r.report(inTrash, e.Name(), err)
 		}
 	}

@@ -60,7 +60,7 @@ func (t *trash) take(from place, id queue.ID) error {
 	if isNoSpace(err) {
 		// No room for a name in trash/: removed where it lies. A crash half
 		// way leaves a broken entry, which is set aside as one.
-		return t.d.removeTree(t.d.path(from, string(id)))
+		return t.d.removeTree(t.d.path(from, string(id)), asCommitted...)
 	}
 	if err != nil {
 		return err
@@ -145,16 +145,26 @@ func (t *trash) empty(jobs []job) {
 		}
 	}
 	for _, j := range jobs {
-		if err := t.d.removeTree(t.d.path(inTrash, j.name)); err != nil {
+		names := asCommitted
+		if j.from == inIncoming {
+			names = asStaged
+		}
+		if err := t.d.removeTree(t.d.path(inTrash, j.name), names...); err != nil {
 			t.report("empty trash", queue.ID(j.name), err)
 		}
 	}
 }
 
-// removeTree removes a message's directory: the names it has as a rule without
+// What is in a message's directory as a rule.
+var (
+	asCommitted = []string{rawFile, metaFile}
+	asStaged    = []string{rawTmp, metaTmp, rawFile, metaFile}
+)
+
+// removeTree removes a message's directory: the files of those names without
 // looking, then whatever else is in it.
-func (d *directory) removeTree(dir string) error {
-	for _, name := range []string{rawFile, metaFile} {
+func (d *directory) removeTree(dir string, names ...string) error {
+	for _, name := range names {
 		err := d.fs.Remove(filepath.Join(dir, name))
 		switch {
 		case errors.Is(err, syscall.ENOTDIR):

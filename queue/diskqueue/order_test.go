@@ -1,0 +1,245 @@
+package diskqueue
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/incoming-mx/incoming/internal/vfs/faultfs"
+	"github.com/incoming-mx/incoming/queue"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// recorder writes down what is done to the disk, step by step.
+type recorder struct {
+	*testQueue
+	out   bytes.Buffer
+	names []string // an ID, and what it is called in the golden file
+}
+
+// step records what f does, and with it the removal of what f moved to trash/.
+func (r *recorder) step(name string, trashed int, f func()) {
+	r.t.Helper()
+	removed := make(chan struct{}, 10)
+	r.fs.OnCall(func(c faultfs.Call) {
+		if c.Op == faultfs.Remove && filepath.Base(filepath.Dir(c.Path)) == "trash" {
+			removed <- struct{}{}
+		}
+	})
+	r.fs.Reset()
+	f()
+	for range trashed {
+		<-removed
+	}
+	fmt.Fprintf(&r.out, "# %s\n", name)
+	replace := strings.NewReplacer(append([]string{r.Dir() + "/", "", r.Dir(), "."}, r.names...)...)
+	for _, c := range r.fs.Calls() {
+		if c.Changes() {
+			fmt.Fprintln(&r.out, replace.Replace(c.String()))
+		}
+	}
+	fmt.Fprintln(&r.out)
+}
+
+func (r *recorder) golden(name string) {
+	r.t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		must(r.t, os.WriteFile(path, r.out.Bytes(), 0o600))
+	}
+	want, err := os.ReadFile(path)
+	must(r.t, err)
+	if !bytes.Equal(want, r.out.Bytes()) {
+		r.t.Errorf("the order of calls is not that of %s; run with -update if that is meant. It is:\n%s", path, r.out.Bytes())
+	}
+}
+
+func newRecorder(t *testing.T) *recorder {
+	return &recorder{testQueue: openTest(t, t.TempDir(), Options{})}
+}
+
+func (r *recorder) begin(text string) queue.Draft {
+	r.t.Helper()
+	d, err := r.Begin(context.Background(), envelope("a@y.example", "b@y.example"), queue.Origin{ReceivedAt: time.Now()})
+	must(r.t, err)
+	r.names = append(r.names, string(d.ID()), "ID")
+	_, err = io.WriteString(d, text)
+	must(r.t, err)
+	return d
+}
+
+func (r *recorder) commit(d queue.Draft) {
+	r.t.Helper()
+	_, err := d.Commit(context.Background(), queue.Final{})
+	must(r.t, err)
+}
+
+func TestOrderOfCommit(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	r := newRecorder(t)
+	large := strings.Repeat("x", mostBuffered+1)
+	r.step("commit, held in memory", 0, func() { r.commit(r.begin(letter)) })
+	r.step("commit, in a file", 0, func() { r.commit(r.begin(large)) })
+	r.step("commit and lease", 0, func() {
+		_, err := r.begin(letter).CommitLeased(ctx, queue.Final{})
+		must(t, err)
+	})
+	r.step("discard, held in memory", 0, func() { must(t, r.begin(letter).Discard()) })
+	r.step("discard, in a file", 1, func() { must(t, r.begin(large).Discard()) })
+	r.golden("commit.golden")
+}
+
+func TestOrderOfVerdicts(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	r := newRecorder(t)
+	var l queue.Lease
+	lease := func() {
+		r.commit(r.begin(letter))
+		l = r.next()
+	}
+	r.commit(r.begin(letter))
+	r.step("lease", 0, func() { l = r.next() })
+	r.step("settle", 0, func() { must(t, l.Settle(ctx, []queue.Outcome{{Recipient: "a@y.example", Rejected: "no"}})) })
+	r.step("release", 0, func() { must(t, l.Release(ctx)) })
+	l = r.next()
+	r.step("ack", 1, func() { must(t, l.Ack(ctx)) })
+	lease()
+	r.step("retry", 0, func() { must(t, l.Retry(ctx, time.Now(), io.ErrNoProgress)) })
+	l = r.next()
+	r.step("bury", 0, func() { must(t, l.Bury(ctx, io.ErrNoProgress)) })
+	r.step("requeue", 0, func() { must(t, r.Requeue(ctx, l.Message().ID)) })
+	r.step("delete", 1, func() { must(t, r.Delete(ctx, l.Message().ID)) })
+	lease()
+	must(t, l.Retry(ctx, time.Now().Add(time.Hour), io.ErrNoProgress))
+	r.step("retry by an operator", 0, func() { must(t, r.Retry(ctx, l.Message().ID)) })
+	r.step("pause", 0, func() { must(t, r.Pause(ctx)) })
+	r.step("resume", 0, func() { must(t, r.Resume(ctx)) })
+	r.golden("verdicts.golden")
+}
+
+func TestOrderOfRecovery(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	ok := meta(letter, nil)
+	tree{
+		"incoming/whole/raw.tmp": letter, "incoming/whole/meta.tmp": ok, "incoming/part/raw.tmp": "S",
+		"committed/corrupt/raw.eml": letter, "processing/leased/raw.eml": letter, "processing/leased/meta.json": ok,
+		"trash/old/raw.eml": letter,
+	}.in(t, dir)
+	r := &recorder{testQueue: openTest(t, t.TempDir(), Options{})}
+	fs := r.fs
+	fs.Reset()
+	o := Options{MessageSize: -1, fs: fs}
+	q := mustOpen(t, dir, &o)
+	defer q.Close()
+	fmt.Fprintln(&r.out, "# open")
+	for _, c := range fs.Calls() {
+		if c.Changes() {
+			fmt.Fprintln(&r.out, strings.ReplaceAll(c.String(), dir+"/", ""))
+		}
+	}
+	s := strings.ReplaceAll(r.out.String(), dir, ".")
+	r.out.Reset()
+	r.out.WriteString(s)
+	r.golden("recovery.golden")
+}
+
+// TestCommitReturnsAfterTheLastSync: at no step before is the message offered
+// or Commit back, and of all steps the sync of committed/ is the last.
+func TestCommitReturnsAfterTheLastSync(t *testing.T) {
+	t.Parallel()
+	q := openTest(t, t.TempDir(), Options{})
+	d, err := q.Begin(context.Background(), envelope(), queue.Origin{})
+	must(t, err)
+	_, err = io.WriteString(d, letter)
+	must(t, err)
+	reached, goOn := make(chan faultfs.Call), make(chan struct{})
+	q.fs.OnCall(func(c faultfs.Call) {
+		reached <- c
+		<-goOn
+	})
+	done := make(chan error, 1)
+	go func() {
+		_, err := d.Commit(context.Background(), queue.Final{})
+		done <- err
+	}()
+	var last faultfs.Call
+	for {
+		select {
+		case last = <-reached:
+			if n := q.Depth().Ready; n != 0 {
+				t.Errorf("offered before %s", last)
+			}
+			goOn <- struct{}{}
+			continue
+		case err := <-done:
+			must(t, err)
+		}
+		break
+	}
+	q.fs.OnCall(nil)
+	if last.Op != faultfs.SyncDir || filepath.Base(last.Path) != "committed" {
+		t.Errorf("Commit returned after %s", last)
+	}
+	if n := q.Depth().Ready; n != 1 {
+		t.Errorf("%d ready after Commit", n)
+	}
+}
+
+// TestOneSyncServesAllThatCameBeforeIt holds up a sync of committed/ and lets
+// others gather behind it.
+func TestOneSyncServesAllThatCameBeforeIt(t *testing.T) {
+	t.Parallel()
+	const others = 20
+	calls, entered, goOn := 0, make(chan struct{}, others+1), make(chan struct{})
+	g := &group{sync: func() error {
+		calls++
+		entered <- struct{}{}
+		<-goOn
+		return nil
+	}}
+	results := make(chan error, others+1)
+	join := func() { results <- g.do() }
+	go join()
+	<-entered // the first sync is under way: who comes now is not covered
+	for range others {
+		go join()
+	}
+	for joined := false; !joined; {
+		g.mu.Lock()
+		joined = g.next != nil
+		g.mu.Unlock()
+	}
+	close(goOn)
+	for range others + 1 {
+		must(t, <-results)
+	}
+	if calls < 2 || calls > others {
+		t.Errorf("%d syncs for %d callers", calls, others+1)
+	}
+}
+
+func TestNeitherAcceptNorLeaseListsADirectory(t *testing.T) {
+	t.Parallel()
+	q := openTest(t, t.TempDir(), Options{})
+	q.fs.Reset()
+	for range 5 {
+		q.put(letter)
+		must(t, q.next().Ack(context.Background()))
+	}
+	must(t, q.Close())
+	if i := slices.IndexFunc(q.fs.Calls(), func(c faultfs.Call) bool { return c.Op == faultfs.ReadDir }); i >= 0 {
+		t.Errorf("%s", q.fs.Calls()[i])
+	}
+}
