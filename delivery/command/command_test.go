@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"runtime"
@@ -335,6 +336,38 @@ func TestNewNamesTheFault(t *testing.T) {
 	a := newAdapter(t, &Options{Path: "/no:" + dir}, "mine")
 	if a.program != dir+"/mine" {
 		t.Errorf("mine was found as %s", a.program)
+	}
+}
+
+// The program of the manual must work as it is printed there.
+func TestTheProgramOfTheManualWorks(t *testing.T) {
+	t.Parallel()
+	manual, err := os.ReadFile("../../docs/adapters.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(manual), "      #!/bin/sh\n")
+	script, _, ended := strings.Cut(rest, "\n\n")
+	if !found || !ended {
+		t.Fatal("docs/adapters.md has no such program")
+	}
+	dir := t.TempDir()
+	a := shell(t, nil, strings.ReplaceAll(script, "/var/spool/app", dir))
+	if err := a.Deliver(context.Background(), someMessage()); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(dir + "/A"); err != nil || string(b) != text {
+		t.Errorf("it kept %q, %v", b, err)
+	}
+	// As when the server dies: the input is shorter than was said.
+	cmd := exec.Command("/bin/sh", "-c", strings.ReplaceAll(script, "/var/spool/app", dir))
+	cmd.Env = []string{"PATH=" + DefaultPath, "INCOMING_ID=B", "INCOMING_SIZE=100"}
+	cmd.Stdin = strings.NewReader(text)
+	if err := cmd.Run(); cmd.ProcessState.ExitCode() != 75 {
+		t.Errorf("half a message: %v, want exit status 75", err)
+	}
+	if _, err := os.Stat(dir + "/B"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("half a message was kept: %v", err)
 	}
 }
 

@@ -1,0 +1,322 @@
+// Package webhook delivers messages to an application over HTTP.
+//
+// Each message is one POST: multipart/form-data with the parts envelope (JSON,
+// see [Envelope]) and message (message/rfc822, as received), or the message
+// alone. It is streamed from the queue, its length told beforehand, and signed
+// in the form of Standard Webhooks (https://www.standardwebhooks.com), which
+// [Verify] checks.
+//
+// The verdict is the answer's. With the header field Incoming-Verdict: reject
+// the message is rejected, whatever the status. Without it a status of 2xx is
+// done, and everything else is tried again, with a warning that names the
+// status: no status that a proxy or a framework sends by itself may lose mail.
+// Retry-After is honoured. No redirect is followed.
+//
+// The same message may come more than once (see delivery.Adapter): its ID, in
+// the header fields Idempotency-Key and webhook-id, tells.
+package webhook
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/incoming-mx/incoming/delivery"
+	"github.com/incoming-mx/incoming/queue"
+)
+
+// Format is how a message is sent.
+type Format string
+
+const (
+	// Multipart sends multipart/form-data: the parts envelope and message.
+	Multipart Format = "multipart"
+	// Raw sends the message alone, as message/rfc822, and the envelope, the
+	// same JSON in ASCII, in the header field Incoming-Envelope. The signature
+	// does not cover that field, and receivers bound header fields, often to
+	// 8 KiB.
+	Raw Format = "raw"
+)
+
+// Config is where messages go. Only URL is required.
+type Config struct {
+	// URL is http or https. A user and password in it are sent as Basic
+	// authorization; these and its query are never shown in errors or logs.
+	URL string
+
+	// Format is Multipart when "".
+	Format Format
+
+	// Secrets sign each request; nil leaves it unsigned. With several there
+	// are as many signatures, so that a receiver that knows any one of them
+	// verifies: that is how a secret is changed. "whsec_" and base64 is the
+	// key in the form of Standard Webhooks; anything else is the key itself,
+	// and should have at least 24 octets.
+	Secrets []string
+
+	// Header is further fields of each request, such as Authorization. It may
+	// not name one that this package sets.
+	Header http.Header
+
+	// Client makes the requests; nil is one that keeps connections for reuse,
+	// takes at most 10 s to connect and 10 s for the TLS handshake, wants TLS
+	// 1.2 and heeds no proxy of the environment. The time for the whole is the
+	// deadline of the delivery. CheckRedirect is not used: no redirect is
+	// followed.
+	Client *http.Client
+
+	// Logger takes the warnings; nil is slog.Default().
+	Logger *slog.Logger
+}
+
+// Adapter posts messages to one URL. It is safe for use by many goroutines.
+type Adapter struct {
+	url     url.URL // without user and password
+	user    *url.Userinfo
+	format  Format
+	keys    [][]byte
+	header  http.Header
+	client  *http.Client
+	log     *slog.Logger
+	now     func() time.Time
+	drainIn time.Duration // for reading the rest of a response
+}
+
+var _ delivery.Adapter = (*Adapter)(nil)
+
+// New returns an Adapter. It connects to nothing.
+func New(cfg Config) (*Adapter, error) {
+	a := &Adapter{format: cfg.Format, log: cfg.Logger, now: time.Now, drainIn: 5 * time.Second}
+	if a.format == "" {
+		a.format = Multipart
+	}
+	if a.format != Multipart && a.format != Raw {
+		return nil, fmt.Errorf("webhook: format %q: use %q or %q", cfg.Format, Multipart, Raw)
+	}
+	if a.log == nil {
+		a.log = slog.Default()
+	}
+	u, err := parseURL(cfg.URL)
+	if err != nil {
+		return nil, fmt.Errorf("webhook: %w", err)
+	}
+	a.user, u.User = u.User, nil
+	a.url = *u
+	for i, s := range cfg.Secrets {
+		key, err := decodeSecret(s)
+		if err != nil {
+			return nil, fmt.Errorf("webhook: secret %d of %d: %w", i+1, len(cfg.Secrets), err)
+		}
+		a.keys = append(a.keys, key)
+	}
+	if a.header, err = checkHeader(cfg.Header, a.user != nil); err != nil {
+		return nil, fmt.Errorf("webhook: %w", err)
+	}
+	a.client = newClient(cfg.Client)
+	return a, nil
+}
+
+// parseURL never repeats the URL in its errors: it may hold a password.
+func parseURL(s string) (*url.URL, error) {
+	if s == "" {
+		return nil, errors.New("no URL: give one such as https://app.example/mail")
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		return nil, errors.New("the URL cannot be parsed: write it as https://host/path, " +
+			"with special characters of a user or password as %XX")
+	}
+	switch {
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, fmt.Errorf("a URL of scheme %q: use https:// or http://", u.Scheme)
+	case u.Hostname() == "":
+		return nil, fmt.Errorf("a URL without a host: write it as %s://host/path", u.Scheme)
+	case u.Fragment != "":
+		return nil, errors.New("the URL has a fragment (#…), which is never sent: leave it out")
+	}
+	return u, nil
+}
+
+// ours is the header fields that a Config may not set.
+func ours() []string {
+	return []string{"Content-Length", "Content-Type", "Host", "Idempotency-Key", "Incoming-Envelope",
+		"Transfer-Encoding", "Trailer", "Connection", "Webhook-Id", "Webhook-Timestamp", "Webhook-Signature"}
+}
+
+func checkHeader(h http.Header, haveUser bool) (http.Header, error) {
+	out := make(http.Header, len(h)+4)
+	for name, values := range h {
+		key := http.CanonicalHeaderKey(name)
+		for _, o := range ours() {
+			if key == o {
+				return nil, fmt.Errorf("header field %s is set by the webhook itself: leave it out", key)
+			}
+		}
+		if key == "Authorization" && haveUser {
+			return nil, errors.New("header field Authorization, and a user in the URL: give one of them")
+		}
+		if !isToken(name) {
+			return nil, fmt.Errorf("%q is no name for a header field", name)
+		}
+		for _, v := range values {
+			if strings.ContainsFunc(v, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+				return nil, fmt.Errorf("header field %s has a control character in its value: take it out", key)
+			}
+		}
+		out[key] = append(out[key], values...)
+	}
+	if out.Get("User-Agent") == "" {
+		out.Set("User-Agent", "Incoming")
+	}
+	return out, nil
+}
+
+// isToken is RFC 9110 §5.6.2.
+func isToken(s string) bool {
+	for i := range len(s) {
+		c := s[i] | 0x20
+		if (c < 'a' || c > 'z') && (s[i] < '0' || s[i] > '9') && strings.IndexByte("!#$%&'*+-.^_`|~", s[i]) < 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func newClient(given *http.Client) *http.Client {
+	var c http.Client
+	if given != nil {
+		c = *given
+	}
+	if c.Transport == nil {
+		c.Transport = &http.Transport{
+			DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+			TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
+			TLSHandshakeTimeout:   10 * time.Second,
+			ForceAttemptHTTP2:     true,
+			MaxIdleConns:          64,
+			MaxIdleConnsPerHost:   64, // as many as there may be workers
+			IdleConnTimeout:       90 * time.Second,
+			DisableCompression:    true,
+			ExpectContinueTimeout: time.Second,
+		}
+	}
+	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &c
+}
+
+// Deliver posts m, and returns the receiver's verdict. See delivery.Adapter.
+func (a *Adapter) Deliver(ctx context.Context, m *queue.Message) error {
+	if err := a.post(ctx, m); err != nil {
+		return fmt.Errorf("webhook: POST %s: %w", show(&a.url), err)
+	}
+	return nil
+}
+
+func (a *Adapter) post(ctx context.Context, m *queue.Message) error {
+	// The end of ctx also ends the reading of the response.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	p, err := a.payload(m)
+	if err != nil {
+		return err
+	}
+	defer p.close() // no reader of m may outlive this call
+	req, err := a.request(ctx, m, p)
+	if err != nil {
+		return err
+	}
+	resp, err := a.client.Do(req)
+	if err != nil {
+		return cause(ctx, err)
+	}
+	ans := answer{
+		resp:    resp,
+		now:     a.now(),
+		snippet: readSome(resp, a.drainIn, cancel),
+		request: len(req.Header.Get(headerEnvelope)),
+		size:    p.size,
+	}
+	a.warn(ctx, m, ans)
+	if fault := p.err(); fault != nil && ans.done() {
+		return fault // it said yes to what it did not get
+	}
+	return ans.verdict()
+}
+
+// request is the POST of p, with all its header fields.
+func (a *Adapter) request(ctx context.Context, m *queue.Message, p *payload) (*http.Request, error) {
+	body, err := p.open()
+	if err != nil {
+		return nil, err
+	}
+	u := a.url
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), body)
+	if err != nil {
+		return nil, err
+	}
+	req.ContentLength = p.size
+	// A kept connection may be found closed by the other side; with GetBody
+	// the client sends the request on another.
+	req.GetBody = p.open
+	req.Header = a.header.Clone()
+	if a.user != nil {
+		password, _ := a.user.Password() // none is the empty one
+		req.SetBasicAuth(a.user.Username(), password)
+	}
+	req.Header.Set("Content-Type", p.contentType)
+	if p.envelope != "" {
+		req.Header.Set(headerEnvelope, p.envelope)
+	}
+	id, stamp := headerID(m.ID), a.now().Unix()
+	req.Header.Set("Idempotency-Key", id)
+	req.Header.Set(headerWebhookID, id)
+	req.Header.Set(headerTimestamp, fmt.Sprint(stamp))
+	if len(a.keys) > 0 {
+		sig, err := p.sign(a.keys, id, stamp)
+		if err != nil {
+			return nil, err
+		}
+		req.Header.Set(headerSignature, sig)
+	}
+	return req, nil
+}
+
+// cause is why a request had no answer, without the URL that net/http puts in
+// front.
+func cause(ctx context.Context, err error) error {
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		err = ue.Err
+	}
+	if end := context.Cause(ctx); end != nil && !errors.Is(err, end) {
+		return fmt.Errorf("%w (%w)", end, err)
+	}
+	return err
+}
+
+// show is a URL as it may be read by anyone: without user, password and query,
+// any of which may be a secret.
+func show(u *url.URL) string {
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
+}
+
+// headerID is id as a header field holds it: any octet that is not printable
+// ASCII, and %, as %XX. IDs that we make have none.
+func headerID(id queue.ID) string {
+	var b strings.Builder
+	for i := range len(id) {
+		if c := id[i]; c <= ' ' || c >= 0x7f || c == '%' {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
