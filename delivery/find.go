@@ -1,0 +1,75 @@
+package delivery
+
+// maxUnwrap is how many errors of a chain or tree are looked at for a verdict:
+// an error may be its own cause.
+const maxUnwrap = 1000
+
+// find is the outermost verdict in err, as errors.As would find it: a
+// *RejectError, *RetryError or *RecipientsError, or nil when there is none. A
+// joined error has one only when each of its parts has; it is rejected only when
+// each part rejects.
+func find(err error) error {
+	budget := maxUnwrap
+	return findWithin(err, &budget)
+}
+
+func findWithin(err error, budget *int) error {
+	for err != nil && *budget > 0 {
+		*budget--
+		if v := verdictIn(err); v != nil {
+			return v
+		}
+		switch u := err.(type) {
+		case interface{ Unwrap() error }:
+			err = u.Unwrap()
+		case interface{ Unwrap() []error }:
+			return findInAll(u.Unwrap(), budget)
+		default:
+			return nil
+		}
+	}
+	return nil
+}
+
+// verdictIn is err itself when it is a verdict, or what its method As makes one.
+func verdictIn(err error) error {
+	switch err.(type) {
+	case *RejectError, *RetryError, *RecipientsError:
+		return err
+	}
+	as, ok := err.(interface{ As(any) bool })
+	if !ok {
+		return nil
+	}
+	var (
+		no    *RejectError
+		later *RetryError
+		each  *RecipientsError
+	)
+	switch {
+	case as.As(&no) && no != nil:
+		return no
+	case as.As(&later) && later != nil:
+		return later
+	case as.As(&each) && each != nil:
+		return each
+	}
+	return nil
+}
+
+func findInAll(errs []error, budget *int) error {
+	var found error
+	for _, err := range errs {
+		if err == nil {
+			continue
+		}
+		v := findWithin(err, budget)
+		if v == nil {
+			return nil
+		}
+		if _, no := found.(*RejectError); found == nil || no {
+			found = v
+		}
+	}
+	return found
+}

@@ -1,0 +1,241 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/incoming-mx/incoming/queue"
+	"github.com/incoming-mx/incoming/telemetry"
+)
+
+// minRetry is the least time between two attempts of one message: without it a
+// message that always fails would keep a processor busy.
+const minRetry = 10 * time.Millisecond
+
+// landing is what an attempt comes to.
+type landing struct {
+	outcome string // as telemetry.DeliveryResult.Outcome
+	reason  error
+	next    time.Time
+	tally   tally
+	stored  bool        // all that had to be written was
+	aside   queue.Lease // to be kept until the hold ends
+}
+
+// land carries a verdict out: it settles recipients, ends the lease, and counts.
+// ctx carries values only.
+func (p *Pool) land(ctx context.Context, a *attempt, err error) {
+	j := judge(a.msg, err)
+	for _, pe := range j.panics {
+		if !isPanic(err) { // else call has told it
+			p.panicked("adapter", a.msg.ID, pe)
+		}
+	}
+	asked := len(a.to) > 0
+	if after := p.cfg.After; after != nil && asked {
+		ctx, cancel := p.hookContext(ctx)
+		p.guard("after", a, func() { after(ctx, a.msg, err) })
+		cancel()
+	}
+	r := landing{reason: reasonOf(err), stored: true}
+	if asked {
+		r.tally = fails
+		if j.works() {
+			r.tally = works
+		}
+	}
+	p.carryOut(ctx, a, &j, &r, err)
+	if len(j.unknown) > 0 {
+		r.reason = errors.Join(r.reason, fmt.Errorf("the verdict names who is not owed: %.500q", j.unknown))
+	}
+	turned, back := p.gate.finish(a.probe, r.tally, r.reason, r.stored)
+	if r.aside != nil {
+		if l := p.gate.putAside(r.aside); l != nil {
+			back = append(back, l)
+		}
+	}
+	for _, l := range back {
+		p.release(l)
+	}
+	p.tell(a, r.outcome, r.reason, r.next, len(j.panics) > 0)
+	if turned != nil {
+		telemetry.Emit(p.cfg.Hooks.DeliveryHeld, telemetry.DeliveryHeld{Held: turned.held, Failures: turned.failures, Reason: turned.why})
+	}
+	if a.verdict != nil {
+		a.verdict <- err
+	}
+}
+
+// carryOut decides how the lease ends and ends it.
+func (p *Pool) carryOut(ctx context.Context, a *attempt, j *judgement, r *landing, err error) {
+	switch {
+	case err != nil && p.forced.Load():
+		r.outcome, r.tally = "released", untold
+		p.settle(a, delivered(j.done), r)
+		r.stored = p.release(a.lease) && r.stored
+	case j.owed == 0 && !j.rejected:
+		r.outcome, r.reason = "acked", nil
+		r.stored = p.stored("ack", a.lease, a.lease.Ack(context.Background()))
+	case j.owed == 0 || j.whole:
+		r.outcome = "rejected"
+		p.settle(a, j.done, r)
+		r.reason = rejection(a.msg, r.reason, j.whole)
+		p.bury(ctx, a, queue.KindRejected, r)
+	case p.spent(a):
+		r.outcome = "spent"
+		p.settle(a, j.done, r)
+		kind := queue.KindSpent
+		if len(j.panics) > 0 {
+			kind = queue.KindPanic
+		}
+		p.bury(ctx, a, kind, r)
+	case a.probe && r.tally == fails && j.told == 0:
+		// Costs no attempt. It is kept in hand until the hold ends, so
+		// that the next probe is of another message, and cannot be read
+		// meanwhile.
+		r.outcome, r.aside = "released", a.lease
+		a.msg.Expire()
+	default:
+		r.outcome = "retry"
+		switch {
+		case len(j.done) > 0:
+			r.outcome = "partial"
+		case a.wasAbandoned():
+			r.outcome = "abandoned"
+		}
+		p.settle(a, j.done, r)
+		r.next = time.Now().Add(p.delay(a.msg.Attempt, j))
+		ok := p.stored("retry", a.lease, a.lease.Retry(context.Background(), r.next, r.reason))
+		r.stored = ok && r.stored
+	}
+}
+
+// settle writes down who is done.
+func (p *Pool) settle(a *attempt, done []queue.Outcome, r *landing) {
+	if len(done) > 0 {
+		r.stored = p.stored("settle", a.lease, a.lease.Settle(context.Background(), done))
+	}
+}
+
+func delivered(done []queue.Outcome) []queue.Outcome {
+	var ok []queue.Outcome
+	for _, o := range done {
+		if o.Rejected == "" {
+			ok = append(ok, o)
+		}
+	}
+	return ok
+}
+
+// bury makes a dead letter, after OnDead.
+func (p *Pool) bury(ctx context.Context, a *attempt, kind queue.Kind, r *landing) {
+	cause := &queue.Cause{Kind: kind, Err: r.reason}
+	if onDead := p.cfg.OnDead; onDead != nil {
+		ctx, cancel := p.hookContext(ctx)
+		p.guard("on_dead", a, func() { onDead(ctx, a.msg, cause) })
+		cancel()
+	}
+	if !p.stored("bury", a.lease, a.lease.Bury(context.Background(), cause)) {
+		r.stored = false
+		return
+	}
+	if p.cfg.Hooks.DeliveryDead != nil {
+		p.cfg.Hooks.DeliveryDead(telemetry.DeliveryDead{
+			ID: string(a.msg.ID), Kind: string(kind), Reason: r.reason.Error(), Attempt: a.msg.Attempt,
+			MailFrom: a.msg.Envelope.MailFrom, Rcpts: addresses(a.to),
+		})
+	}
+}
+
+// rejection is why a message is dead that nobody is owed any more: this verdict,
+// or those of earlier attempts too.
+func rejection(m *queue.Message, reason error, whole bool) error {
+	if whole {
+		return reason
+	}
+	var b strings.Builder
+	for _, o := range m.Settled {
+		if o.Rejected != "" && b.Len() <= maxText {
+			if b.Len() > 0 {
+				b.WriteString("; ")
+			}
+			b.WriteString(o.Recipient + ": " + o.Rejected)
+		}
+	}
+	if b.Len() == 0 { // Settle failed
+		return reason
+	}
+	return errors.New(b.String())
+}
+
+// spent reports whether a message that failed is not tried again. A probe costs
+// no attempt, so only its age counts.
+func (p *Pool) spent(a *attempt) bool {
+	since := a.msg.ReceivedAt
+	if a.msg.RequeuedAt.After(since) {
+		since = a.msg.RequeuedAt
+	}
+	if p.cfg.GiveUp > 0 && time.Since(since) >= p.cfg.GiveUp {
+		return true
+	}
+	return !a.probe && p.cfg.MaxAttempts > 0 && a.msg.Attempt >= p.cfg.MaxAttempts
+}
+
+// delay is the time to the next attempt.
+func (p *Pool) delay(attempt int, j *judgement) time.Duration {
+	d := j.told
+	if j.backoff || d == 0 {
+		back := p.backoff(attempt)
+		if d == 0 || back < d {
+			d = back
+		}
+	}
+	return max(d, minRetry)
+}
+
+// backoff doubles with each attempt, up to the cap; half of it is left to
+// chance, so that what failed together does not come back together.
+func (p *Pool) backoff(attempt int) time.Duration {
+	d, limit := p.cfg.Backoff, p.cfg.BackoffCap
+	for i := 1; i < attempt && d < 1<<60 && (limit == 0 || d < limit); i++ {
+		d *= 2
+	}
+	if limit > 0 {
+		d = min(d, limit)
+	}
+	return d/2 + rand.N(d/2+1)
+}
+
+// hookContext is for After and OnDead: the attempt's own context has ended.
+func (p *Pool) hookContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx = context.WithoutCancel(ctx)
+	if p.cfg.Deadline <= 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, p.cfg.Deadline)
+}
+
+// tell emits how an attempt ended.
+func (p *Pool) tell(a *attempt, outcome string, reason error, next time.Time, panicked bool) {
+	if p.cfg.Hooks.DeliveryResult == nil {
+		return
+	}
+	now := time.Now()
+	p.cfg.Hooks.DeliveryResult(telemetry.DeliveryResult{
+		ID: string(a.msg.ID), Attempt: a.msg.Attempt, Outcome: outcome, Reason: reason,
+		Duration: now.Sub(a.began), Age: now.Sub(a.msg.ReceivedAt),
+		MailFrom: a.msg.Envelope.MailFrom, Rcpts: addresses(a.to), Next: next, Panicked: panicked,
+	})
+}
+
+func addresses(to []queue.Recipient) []string {
+	names := make([]string, len(to))
+	for i, r := range to {
+		names[i] = r.Address
+	}
+	return names
+}
