@@ -88,18 +88,27 @@ func (e *Exporter) add(kind, name, help string, labels []string, c prometheus.Co
 func (e *Exporter) counter(name, help string, labels ...string) *counter {
 	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: e.prefix + "_" + name, Help: help}, labels)
 	e.add("counter", name, help, labels, v)
+	if len(labels) == 0 {
+		v.WithLabelValues() // there from the start, as 0
+	}
 	return &counter{v, newBounds(labels)}
 }
 
 func (e *Exporter) gauge(name, help string, labels ...string) *gauge {
 	v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: e.prefix + "_" + name, Help: help}, labels)
 	e.add("gauge", name, help, labels, v)
+	if len(labels) == 0 {
+		v.WithLabelValues() // there from the start, as 0
+	}
 	return &gauge{v, newBounds(labels)}
 }
 
 func (e *Exporter) histogram(buckets []float64, name, help string, labels ...string) *histogram {
 	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: e.prefix + "_" + name, Help: help, Buckets: buckets}, labels)
 	e.add("histogram", name, help, labels, v)
+	if len(labels) == 0 {
+		v.WithLabelValues() // there from the start, as 0
+	}
 	return &histogram{v, newBounds(labels)}
 }
 
