@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/incoming-mx/incoming/cmd/incoming/internal/config"
+	"github.com/spf13/cobra"
+)
+
+// The exit codes, as unix tools have them.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+// app is one call of the program.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	// interactive reports whether somebody can be asked.
+	interactive func() bool
+}
+
+// run does what args say and returns the exit code. Errors go to stderr in one
+// line, "incoming: " before it; only a fault in a file has the place shown under
+// it.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
+	a.interactive = func() bool { return isTerminal(stdin) && isTerminal(stderr) }
+	return a.run(ctx, args)
+}
+
+func (a *app) run(ctx context.Context, args []string) int {
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	return a.report(root.ExecuteContext(ctx))
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "incoming",
+		Short:         "Receive mail by SMTP, keep it safe, hand it to an application",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usagef(cmd, "a command is missing")
+			}
+			return unknownCommand(cmd, args[0])
+		},
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usagef(cmd, "%w", err) })
+	root.AddCommand(a.serveCommand(), a.checkCommand(), a.configCommand(), a.queueCommand(), a.sessionsCommand(),
+		a.reloadCommand(), a.sendCommand(), a.versionCommand(), a.manCommand())
+	return root
+}
+
+// usageError is a mistake in how the program was called: exit code 2.
+type usageError struct {
+	err  error
+	help string // the command whose --help tells more
+}
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usagef(cmd *cobra.Command, format string, args ...any) error {
+	return &usageError{err: fmt.Errorf(format, args...), help: cmd.CommandPath()}
+}
+
+func unknownCommand(cmd *cobra.Command, name string) error {
+	hint := ""
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(name); len(near) > 0 {
+		hint = "; did you mean " + near[0] + "?"
+	}
+	return usagef(cmd, "unknown command %q%s", name, hint)
+}
+
+// args checks the number of arguments: at least least, at most most when most
+// is not negative.
+func args(least, most int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < least:
+			return usagef(cmd, "%s: %s is missing", cmd.Name(), what)
+		case most == 0 && len(args) > 0:
+			return usagef(cmd, "%s takes no argument, and was given %q", cmd.Name(), args[0])
+		case most >= 0 && len(args) > most:
+			return usagef(cmd, "%s: one %s, not %d", cmd.Name(), what, len(args))
+		}
+		return nil
+	}
+}
+
+// group makes a command that only has commands under it say so.
+func group(cmd *cobra.Command) *cobra.Command {
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return usagef(cmd, "%s: a command is missing", cmd.Name())
+		}
+		return unknownCommand(cmd, args[0])
+	}
+	return cmd
+}
+
+// report writes err to stderr and returns the exit code for it.
+func (a *app) report(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	var usage *usageError
+	var inFile *config.FileError
+	line := "incoming: " + strings.ReplaceAll(err.Error(), "\n", "; ")
+	switch {
+	case errors.As(err, &usage):
+		fmt.Fprintf(a.stderr, "%s; see %s --help\n", line, usage.help)
+		return exitUsage
+	case errors.As(err, &inFile):
+		fmt.Fprintf(a.stderr, "%s\n%s", line, inFile.Excerpt)
+	default:
+		fmt.Fprintln(a.stderr, line)
+	}
+	return exitFailure
+}
+
+// note tells the operator something that is no error.
+func (a *app) note(format string, args ...any) {
+	fmt.Fprintf(a.stderr, "incoming: "+format+"\n", args...)
+}
+
+// warnIf tells of an error that does not change the outcome.
+func (a *app) warnIf(err error) {
+	if err != nil && !errors.Is(err, os.ErrClosed) {
+		a.note("%v", err)
+	}
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/incoming-mx/incoming/queue"
+	"github.com/spf13/cobra"
+)
+
+// filterFlags selects messages.
+type filterFlags struct {
+	rcpt, from, reason string
+	older              time.Duration
+	states             []string
+	all                bool
+}
+
+func (f *filterFlags) register(cmd *cobra.Command) {
+	fs := cmd.Flags()
+	fs.StringVar(&f.rcpt, "rcpt", "", "with this recipient `ADDRESS`, or @DOMAIN")
+	fs.StringVar(&f.from, "from", "", "from this sender `ADDRESS`, @DOMAIN, or '<>'")
+	fs.DurationVar(&f.older, "older", 0, "received longer ago than `DURATION`; dead letters: died longer ago")
+	fs.StringVar(&f.reason, "reason", "", "with this `TEXT` in the last error, or in why it is dead")
+}
+
+func (f *filterFlags) registerStates(cmd *cobra.Command) {
+	cmd.Flags().StringSliceVar(&f.states, "state", nil, "in this `STATE`: ready, waiting, leased, dead")
+}
+
+func (f *filterFlags) registerAll(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.all, "all", false, "all of them")
+}
+
+// set reports whether anything was asked for.
+func (f *filterFlags) set() bool {
+	return f.rcpt != "" || f.from != "" || f.reason != "" || f.older != 0 || len(f.states) > 0
+}
+
+// filter is what the flags select among messages in the states given; none
+// given is every state.
+func (f *filterFlags) filter(cmd *cobra.Command, now time.Time, states ...queue.State) (queue.Filter, error) {
+	q := queue.Filter{Rcpt: f.rcpt, From: f.from, Reason: f.reason, States: states}
+	switch {
+	case f.older < 0:
+		return q, usagef(cmd, "--older %s: it is a time ago, and not negative", f.older)
+	case f.older > 0:
+		q.Before = now.Add(-f.older)
+	}
+	for _, name := range f.states {
+		s := queue.State(name)
+		switch s {
+		case queue.StateReady, queue.StateWaiting, queue.StateLeased, queue.StateDead:
+			q.States = append(q.States, s)
+		default:
+			return q, usagef(cmd, "--state %s: it is ready, waiting, leased or dead", name)
+		}
+	}
+	return q, nil
+}
+
+// tally says how many messages there are in each state: "3 messages (1 ready, 2
+// dead)".
+func tally(entries []queue.Entry) string {
+	counts := make(map[queue.State]int)
+	for _, e := range entries {
+		counts[e.State]++
+	}
+	var parts []string
+	for _, s := range []queue.State{queue.StateReady, queue.StateWaiting, queue.StateLeased, queue.StateDead} {
+		if counts[s] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", counts[s], s))
+		}
+	}
+	text := plural(len(entries), "message")
+	if len(parts) > 0 {
+		text += " (" + strings.Join(parts, ", ") + ")"
+	}
+	return text
+}
+
+func plural(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/incoming-mx/incoming/queue"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) queueCommand() *cobra.Command {
+	var f spoolFlags
+	cmd := group(&cobra.Command{
+		Use:   "queue",
+		Short: "Look at the messages held, and work on them",
+		Long: `Look at the messages held, and work on them: those of a running daemon by its control socket,
+those of a stopped one in its spool, under the spool's lock. list, show, cat and stats change nothing.`,
+	})
+	f.register(cmd)
+	cmd.AddCommand(a.listCommand(&f), a.showCommand(&f), a.catCommand(&f), a.statsCommand(&f),
+		a.actCommand(&f, retryAct()), a.actCommand(&f, requeueAct()), a.actCommand(&f, deleteAct()),
+		a.pauseCommand(&f, true), a.pauseCommand(&f, false))
+	return cmd
+}
+
+func (a *app) listCommand(f *spoolFlags) *cobra.Command {
+	var choice filterFlags
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List messages, oldest first",
+		Args:  args(0, 0, ""),
+	}
+	choice.register(cmd)
+	choice.registerStates(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		now := time.Now()
+		q, err := choice.filter(cmd, now)
+		if err != nil {
+			return err
+		}
+		return f.with(cmd, look, func(s spool) error { return a.list(cmd, f, s, q, now) })
+	}
+	return cmd
+}
+
+// with opens the spool, does something with it, and closes it.
+func (f *spoolFlags) with(cmd *cobra.Command, how access, do func(spool) error) error {
+	s, err := f.open(cmd.Context(), how)
+	if err != nil {
+		return err
+	}
+	err = do(s)
+	if e := s.Close(); err == nil && e != nil {
+		err = fmt.Errorf("close the spool: %w", e)
+	}
+	return err
+}
+
+func (a *app) list(cmd *cobra.Command, f *spoolFlags, s spool, q queue.Filter, now time.Time) error {
+	out := a.entryWriter(f, now)
+	var broken int
+	for e, err := range s.List(cmd.Context(), q) {
+		if err != nil {
+			broken++
+			a.note("%v", err)
+			continue
+		}
+		if err := out(e); err != nil {
+			return err
+		}
+	}
+	if broken > 0 {
+		return fmt.Errorf("%s could not be read", plural(broken, "entry"))
+	}
+	return nil
+}
+
+// entryWriter is what writes one entry as a line: JSON, or a row of a table
+// whose head comes before the first.
+func (a *app) entryWriter(f *spoolFlags, now time.Time) func(queue.Entry) error {
+	if f.json {
+		enc := json.NewEncoder(a.stdout)
+		return func(e queue.Entry) error { return enc.Encode(jsonEntry(e)) }
+	}
+	head := false
+	return func(e queue.Entry) error {
+		if !head {
+			head = true
+			fmt.Fprintf(a.stdout, rowFormat, "ID", "STATE", "AGE", "SIZE", "TRIES", "FROM → TO")
+		}
+		_, err := fmt.Fprintf(a.stdout, rowFormat, clean(string(e.ID)), e.State, span(since(now, e.ReceivedAt)), octets(e.Size), fmt.Sprint(e.Attempts), route(e)+remark(e, now))
+		return err
+	}
+}
+
+func (a *app) showCommand(f *spoolFlags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "show ID…",
+		Short: "Show all that is known of messages, their text aside",
+		Args:  args(1, -1, "ID"),
+		RunE: func(cmd *cobra.Command, ids []string) error {
+			return f.with(cmd, look, func(s spool) error {
+				for i, id := range ids {
+					e, err := s.Get(cmd.Context(), queue.ID(id))
+					if err != nil {
+						return notFound(id, err)
+					}
+					if f.json {
+						err = json.NewEncoder(a.stdout).Encode(jsonEntry(e))
+					} else {
+						err = showEntry(a.stdout, e, time.Now(), i > 0)
+					}
+					if err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		},
+	}
+}
+
+// notFound says which message there is not, in place of the storage's words.
+func notFound(id string, err error) error {
+	if errors.Is(err, queue.ErrNotFound) {
+		return fmt.Errorf("message %s: there is none by that ID (any more); \"incoming queue list\" shows those there are", clean(id))
+	}
+	return fmt.Errorf("message %s: %w", clean(id), err)
+}
+
+func (a *app) catCommand(f *spoolFlags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "cat ID",
+		Short: "Print a message as the application is given it, byte for byte",
+		Args:  args(1, 1, "ID"),
+		RunE: func(cmd *cobra.Command, ids []string) error {
+			return f.with(cmd, look, func(s spool) error {
+				r, err := s.Open(cmd.Context(), queue.ID(ids[0]))
+				if err != nil {
+					return notFound(ids[0], err)
+				}
+				defer r.Close()
+				_, err = io.Copy(a.stdout, r)
+				return err
+			})
+		},
+	}
+}
+
+func (a *app) statsCommand(f *spoolFlags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "stats",
+		Short: "Count the messages held",
+		Args:  args(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.with(cmd, look, func(s spool) error {
+				st, err := stats(cmd.Context(), s)
+				if e := a.writeStats(f, st); e != nil {
+					return e
+				}
+				return err
+			})
+		},
+	}
+}
+
+func (a *app) pauseCommand(f *spoolFlags, pause bool) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "pause",
+		Short: "Stop deliveries, also over a restart; accepting goes on",
+		Args:  args(0, 0, ""),
+	}
+	if !pause {
+		cmd.Use, cmd.Short = "resume", "Let deliveries go on"
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return f.with(cmd, change, func(s spool) error {
+			act, said := s.Pause, "paused"
+			if !pause {
+				act, said = s.Resume, "resumed"
+			}
+			if err := act(cmd.Context()); err != nil {
+				return fmt.Errorf("%s: %w", cmd.Name(), err)
+			}
+			if f.json {
+				return json.NewEncoder(a.stdout).Encode(map[string]bool{"paused": pause})
+			}
+			_, err := fmt.Fprintf(a.stdout, "deliveries are %s\n", said)
+			return err
+		})
+	}
+	return cmd
+}

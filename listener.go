@@ -1,0 +1,206 @@
+package incoming
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/incoming-mx/incoming/smtp"
+	"github.com/incoming-mx/incoming/telemetry"
+)
+
+// endpoint is a listener of the Config and what belongs to it.
+type endpoint struct {
+	name string
+	conf Listener
+	net  net.Listener // nil until bound; guarded by Server.mu
+
+	// How its sessions do TLS; nil in clear. Changed by Reload, which holds
+	// Server.reload.
+	tls   *tls.Config
+	certs *certFiles // nil when the certificate is not from files
+}
+
+func (s *Server) newEndpoint(l Listener) (*endpoint, error) {
+	ep := &endpoint{name: l.Name, conf: l}
+	switch {
+	case l.TLS == TLSDisabled:
+		return ep, nil
+	case l.TLSConfig != nil:
+		var err error
+		ep.tls, err = adoptTLS(l.TLSConfig)
+		return ep, err
+	}
+	pair, err := readPair(certNames{l.CertFile, l.KeyFile})
+	if err != nil {
+		return nil, err
+	}
+	ep.certs = &certFiles{listener: l.Name, trouble: s.hooks.Trouble}
+	ep.certs.replace(pair)
+	ep.tls = ep.certs.tlsConfig()
+	return ep, nil
+}
+
+// bind makes every listener listen, or none.
+func (s *Server) bind(ctx context.Context) error {
+	var lc net.ListenConfig
+	for _, ep := range s.endpoints {
+		ln := ep.conf.Net
+		if ln == nil {
+			var err error
+			if ln, err = lc.Listen(context.WithoutCancel(ctx), "tcp", ep.conf.Address); err != nil {
+				return fmt.Errorf("incoming: listener %q: %w", ep.name, err)
+			}
+		}
+		s.mu.Lock()
+		ep.net = ln
+		stopped := s.stopped
+		s.mu.Unlock()
+		if stopped {
+			ln.Close() // it may have been bound after all others were closed
+		}
+	}
+	return nil
+}
+
+// accept takes connections from one listener until it is closed. An error does
+// not end it: it waits, longer each time, and goes on.
+func (s *Server) accept(ep *endpoint) {
+	var failed int // in a row
+	for {
+		nc, err := ep.net.Accept()
+		switch {
+		case err == nil:
+			if failed > 0 {
+				failed = 0
+				telemetry.Emit(s.hooks.Trouble, telemetry.Trouble{Kind: "accept", Listener: ep.name, Over: true,
+					Text: "connections are accepted again"})
+			}
+			s.admit(ep, nc)
+			continue
+		case s.draining.Err() != nil || s.isStopped():
+			return
+		case errors.Is(err, net.ErrClosed):
+			s.breakOff(fmt.Errorf("incoming: listener %q was closed: %w", ep.name, err))
+			return
+		case errors.Is(err, syscall.ECONNABORTED):
+			continue // the peer gave up while it waited: no fault of ours
+		}
+		if failed++; failed == 1 {
+			telemetry.Emit(s.hooks.Trouble, telemetry.Trouble{Kind: "accept", Listener: ep.name, Err: err,
+				Text: "connections cannot be accepted for now"})
+		}
+		if !s.pause(acceptBackoff(failed)) {
+			return
+		}
+	}
+}
+
+// acceptBackoff is how long to wait after a failure: 5 ms, doubling to 1 s.
+func acceptBackoff(failed int) time.Duration {
+	return min(5*time.Millisecond<<min(failed-1, 10), time.Second)
+}
+
+// pause waits, and reports false when the server drains meanwhile.
+func (s *Server) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return !s.isStopped()
+	case <-s.draining.Done():
+		return false
+	}
+}
+
+func (s *Server) isStopped() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopped
+}
+
+// admit serves a connection in a goroutine of its own, or turns it away here.
+func (s *Server) admit(ep *endpoint, nc net.Conn) {
+	peer := peerOf(nc)
+	if ok, over := s.admission.enter(peer.Addr()); !ok {
+		s.turnAway(ep, nc, peer, over)
+		return
+	}
+	l, set := newLive(nc, ep.name, peer), s.takeSettings()
+	s.sessions.add(l)
+	s.served.Go(func() { s.serve(ep, l, set) })
+}
+
+// turnAwayTime bounds how long a refusal may hold up the listener: the reply
+// fits the send buffer of any new connection.
+const turnAwayTime = 20 * time.Millisecond
+
+// turnAway refuses a connection past a limit, by one reply where the peer can
+// read it.
+func (s *Server) turnAway(ep *endpoint, nc net.Conn, peer netip.AddrPort, over overLimit) {
+	who := telemetry.Session{Listener: ep.name, Peer: peer}
+	reply := &smtp.Reply{Code: 421, Enhanced: smtp.EnhancedCode{4, 3, 2}, Text: "Too many connections, try again later"}
+	if over.limit == "limits.connections_per_ip" {
+		reply.Enhanced, reply.Text = smtp.EnhancedCode{4, 7, 0}, "Too many connections from your address, try again later"
+	}
+	start := time.Now()
+	telemetry.Emit(s.hooks.SessionConnect, telemetry.SessionConnect{Session: who})
+	telemetry.Emit(s.hooks.LimitHit, telemetry.LimitHit{Session: who, Limit: over.limit, Use: over.use, Max: over.max})
+	telemetry.Emit(s.hooks.SessionRejected, telemetry.SessionRejected{Session: who, Stage: "connect",
+		Reply: reply.String(), Code: reply.Code, Reason: "past " + over.limit})
+	var err error
+	var sent int
+	if ep.conf.TLS != TLSImplicit {
+		if err = nc.SetWriteDeadline(start.Add(turnAwayTime)); err == nil {
+			sent, err = nc.Write([]byte(reply.String() + "\r\n"))
+		}
+	}
+	err = errors.Join(err, nc.Close())
+	telemetry.Emit(s.hooks.SessionClosed, telemetry.SessionClosed{Session: who, Reason: "limit", Err: err,
+		Duration: time.Since(start), BytesOut: int64(sent)})
+}
+
+// serve is the goroutine of one connection.
+func (s *Server) serve(ep *endpoint, l *live, set *settings) {
+	defer func() {
+		// The engine recovers what sessions do; what is left is a hook.
+		if v := recover(); v != nil {
+			telemetry.Emit(s.hooks.Panic, telemetry.Panic{Where: "session", ID: l.info().ID, Value: v, Stack: debug.Stack()})
+		}
+		l.Close() // the engine has closed it; after a panic it has not
+		s.sessions.remove(l)
+		s.giveBack(set)
+		s.admission.leave(l.peer.Addr())
+	}()
+	if by, found := s.admission.sawPeer(l.peer.Addr()); found {
+		telemetry.Emit(s.hooks.Trouble, telemetry.Trouble{Kind: "hidden_peers", Listener: ep.name, Text: fmt.Sprintf(
+			"nearly all sessions come from %s: a proxy hides the peers, and limits, policies and Received see it in their place", by)})
+	}
+	// What it returns OnClosed was told.
+	_ = smtp.Serve(s.draining, l, set.wire[ep.name], func(ctx context.Context, c *smtp.Conn) (smtp.Session, error) {
+		return s.open(ctx, c, l, set)
+	})
+}
+
+// peerOf is the peer's address; invalid for one without an IP address.
+func peerOf(nc net.Conn) netip.AddrPort {
+	var ap netip.AddrPort
+	switch a := nc.RemoteAddr().(type) {
+	case nil:
+		return ap
+	case *net.TCPAddr:
+		ap = a.AddrPort()
+	default:
+		var err error
+		if ap, err = netip.ParseAddrPort(a.String()); err != nil {
+			return netip.AddrPort{} // a pipe or a unix socket has none
+		}
+	}
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}

@@ -1,0 +1,479 @@
+package incoming_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/incoming-mx/incoming"
+	"github.com/incoming-mx/incoming/header"
+	"github.com/incoming-mx/incoming/incomingtest"
+	"github.com/incoming-mx/incoming/policy"
+	"github.com/incoming-mx/incoming/queue"
+	"github.com/incoming-mx/incoming/queue/memqueue"
+	"github.com/incoming-mx/incoming/smtp"
+	"github.com/incoming-mx/incoming/telemetry"
+)
+
+func TestAMessageArrivesAsItWasSent(t *testing.T) {
+	t.Parallel()
+	srv := incomingtest.NewServer(t, incoming.Config{})
+	c := srv.Dial()
+	c.Play("S: 220\nC: EHLO client.test\nS: 250")
+	c.Send("MAIL FROM:<a@example.net> BODY=8BITMIME RET=HDRS ENVID=x+2By SIZE=20").Expect("250")
+	c.Send("RCPT TO:<b@example.org> NOTIFY=FAILURE ORCPT=rfc822;c@example.org").Expect("250")
+	c.Send("RCPT TO:<d@example.org>").Expect("250")
+	c.Play("C: DATA\nS: 354")
+	text := "Subject: x\r\n\r\n.dot\r\n\xe9\r\n"
+	receipt := c.Text(text).Expect("250 2.0.0 ")
+	m := srv.Next()
+	if receipt != "Ok: queued as "+string(m.ID) {
+		t.Errorf("receipt %q, message %s", receipt, m.ID)
+	}
+	want := incoming.Envelope{MailFrom: "a@example.net", Body: "8BITMIME", Ret: "HDRS", EnvID: "x+y", RcptTo: []queue.Recipient{
+		{Address: "b@example.org", Notify: "FAILURE", ORcpt: "rfc822;c@example.org"}, {Address: "d@example.org"}}}
+	if fmt.Sprint(m.Envelope) != fmt.Sprint(want) {
+		t.Errorf("envelope %+v, want %+v", m.Envelope, want)
+	}
+	if m.Listener != "test" || m.Hello != "client.test" || !strings.HasPrefix(m.Peer, "127.0.0.1:") || m.TLS != nil || time.Since(m.ReceivedAt) > time.Minute {
+		t.Errorf("origin %+v", m.Origin)
+	}
+	received, ok := strings.CutSuffix(string(m.Raw), text)
+	if !ok || !strings.HasPrefix(received, "Received: from client.test ([127.0.0.1])\r\n\tby mx.test with ESMTP id "+string(m.ID)+";\r\n\t") {
+		t.Errorf("raw %q", m.Raw)
+	}
+	if len(m.Facts) != 0 || m.Quarantine != "" {
+		t.Errorf("facts %v, quarantine %q", m.Facts, m.Quarantine)
+	}
+}
+
+func TestAnEmptyMessageAndOneWithoutHeaderAreTaken(t *testing.T) {
+	t.Parallel()
+	srv := incomingtest.NewServer(t, incoming.Config{})
+	for _, text := range []string{"", "no header at all\r\n", "\r\n", "X: only a header\r\n"} {
+		srv.Send("", []string{"b@example.org"}, text)
+		if m := srv.Next(); !strings.HasSuffix(string(m.Raw), "\r\n"+text) || m.Envelope.MailFrom != "" {
+			t.Errorf("%q became %q", text, m.Raw)
+		}
+	}
+}
+
+func TestPostmasterIsAlwaysThere(t *testing.T) {
+	t.Parallel()
+	no := policy.OnRcpt(func(context.Context, smtp.Path, *policy.Transaction) error { return policy.Reject("Nobody") })
+	for _, c := range []struct {
+		name    string
+		domains []string
+		to      string
+		want    string // the address it is kept as; "" is refused
+	}{
+		{"bare", []string{"Example.org", "example.net"}, "postmaster", "postmaster@Example.org"},
+		{"bare in another case", []string{"*", "example.org"}, "PostMaster", "postmaster@example.org"},
+		{"no domain is named", nil, "postmaster", "postmaster@mx.test"},
+		{"none is ours", []string{}, "postmaster", "postmaster@mx.test"},
+		{"of ours", []string{"example.org"}, "Postmaster@EXAMPLE.org", "Postmaster@EXAMPLE.org"},
+		{"of any", nil, "postmaster@example.com", "postmaster@example.com"},
+		{"of another", []string{"example.org"}, "postmaster@example.com", ""},
+		{"anybody else", nil, "b@example.org", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			srv := incomingtest.NewServer(t, incoming.Config{Domains: c.domains, Policies: []incoming.Policy{no},
+				Recipient: func(context.Context, incoming.Address) error { return policy.Reject("Nobody") }})
+			client := srv.Dial()
+			client.Play("S: 220\nC: EHLO x\nS: 250\nC: MAIL FROM:<>\nS: 250")
+			client.Send("RCPT TO:<" + c.to + ">")
+			if c.want == "" {
+				client.Expect("550 5.7.1")
+				return
+			}
+			client.Expect("250")
+			client.Play("C: DATA\nS: 354\nC: .\nS: 250")
+			if got := srv.Next().Envelope.Addresses(); !slices.Equal(got, []string{c.want}) {
+				t.Errorf("kept as %q", got)
+			}
+		})
+	}
+}
+
+func TestRecipientFuncAndDomains(t *testing.T) {
+	t.Parallel()
+	srv := incomingtest.NewServer(t, incoming.Config{
+		Domains: []string{"example.org"},
+		Recipient: func(_ context.Context, to incoming.Address) error {
+			switch to.Local {
+			case "nobody":
+				return &incoming.Reply{Code: 550, Enhanced: smtp.EnhancedCode{5, 1, 1}, Text: "No such user"}
+			case "broken":
+				return errors.New("the database is gone")
+			case "panic":
+				panic("recipient")
+			case "elsewhere":
+				t.Errorf("asked about %s, which is not ours", to)
+			}
+			return nil
+		}})
+	c := srv.Dial()
+	c.Play(`
+		S: 220
+		C: EHLO x
+		S: 250
+		C: MAIL FROM:<a@example.net>
+		S: 250
+		C: RCPT TO:<nobody@example.org>
+		S: 550 5.1.1 No such user
+		C: RCPT TO:<broken@example.org>
+		S: 451 4.3.0
+		C: RCPT TO:<panic@example.org>
+		S: 451 4.3.0
+		C: RCPT TO:<elsewhere@example.com>
+		S: 550 5.7.1
+		C: DATA
+		S: 554 5.5.1
+		C: RCPT TO:<b@EXAMPLE.org>
+		S: 250
+		C: DATA
+		S: 354
+		C: .
+		S: 250
+	`)
+	if got := srv.Next().Envelope.Addresses(); !slices.Equal(got, []string{"b@EXAMPLE.org"}) {
+		t.Errorf("recipients %q", got)
+	}
+}
+
+func TestARecipientGivenTwiceIsKeptOnce(t *testing.T) {
+	t.Parallel()
+	asked := newJournal()
+	srv := incomingtest.NewServer(t, incoming.Config{Recipient: func(_ context.Context, to incoming.Address) error {
+		asked.add(to.String())
+		return nil
+	}})
+	c := srv.Dial()
+	c.Play("S: 220\nC: EHLO x\nS: 250\nC: MAIL FROM:<>\nS: 250")
+	var want []string
+	for i := range 40 { // past where an index is made
+		want = append(want, fmt.Sprintf("r%d@example.org", i))
+		c.Send(fmt.Sprintf("RCPT TO:<r%d@example.org>", i)).Expect("250")
+		c.Send(fmt.Sprintf("RCPT TO:<r%d@EXAMPLE.org>", i/2)).Expect("250")
+	}
+	want = append(want, "R1@example.org")
+	c.Send("RCPT TO:<R1@example.org>").Expect("250") // local parts have case
+	c.Play("C: DATA\nS: 354\nC: .\nS: 250")
+	if got := srv.Next().Envelope.Addresses(); !slices.Equal(got, want) {
+		t.Errorf("kept %q", got)
+	}
+	if got := asked.all(); !slices.Equal(got, want) {
+		t.Errorf("asked about %q", got)
+	}
+}
+
+func TestDiscardSays250AndKeepsNothing(t *testing.T) {
+	t.Parallel()
+	for _, at := range []policy.Stage{policy.StageMail, policy.StageRcpt, policy.StageData, policy.StageHeader, policy.StageMessage} {
+		t.Run(at.String(), func(t *testing.T) {
+			t.Parallel()
+			j := newJournal()
+			q := newQueue(t, nil)
+			srv := incomingtest.NewServer(t, incoming.Config{Queue: q, Hooks: eventHooks(j), Policies: []incoming.Policy{
+				policy.Named("bin", policy.Func(func(_ context.Context, stage policy.Stage, _ *policy.Transaction) error {
+					if stage == at {
+						return policy.Discard
+					}
+					return nil
+				})),
+			}})
+			c := srv.Dial()
+			c.Play(toData)
+			receipt := c.Text("X: y\r\n\r\nbody\r\n").Expect("250 2.0.0 Ok: queued as ")
+			if len(receipt) != 26 {
+				t.Errorf("receipt %q", receipt)
+			}
+			c.Play("C: QUIT\nS: 221")
+			if err := srv.Stop(); err != nil {
+				t.Error(err)
+			}
+			srv.None()
+			if got := j.all(); !slices.Contains(got, "discarded bin") || slices.ContainsFunc(got, func(e string) bool { return strings.HasPrefix(e, "queued") }) {
+				t.Errorf("told %q", got)
+			}
+		})
+	}
+}
+
+func TestWhatPoliciesLearnReachesTheAdapter(t *testing.T) {
+	t.Parallel()
+	srv := incomingtest.NewServer(t, incoming.Config{Policies: []incoming.Policy{
+		policy.OnHello(func(_ context.Context, name string, tx *policy.Transaction) error {
+			return tx.SetFact("test.hello", name)
+		}),
+		policy.OnHeader(func(_ context.Context, h header.Header, tx *policy.Transaction) error {
+			for f := range h.Fields() {
+				if strings.EqualFold(f.Name, "X-Remove") {
+					tx.Remove(f)
+				}
+			}
+			return errors.Join(tx.Prepend("X-Added", "1"), tx.SetFact("test.subject", h.Get("Subject")))
+		}),
+		policy.OnMessage(func(_ context.Context, tx *policy.Transaction) error {
+			r, err := tx.Open()
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			text, err := io.ReadAll(r)
+			if err != nil {
+				return err
+			}
+			if err := tx.SetFact("test.size", len(text)); err != nil {
+				return err
+			}
+			return policy.Quarantine("smells")
+		}),
+	}})
+	const text = "X-Remove: a\r\nSubject: hello\r\nX-Remove: b\r\n c\r\n\r\nbody\r\n"
+	for range 2 { // a second message on another connection has its own
+		srv.Send("a@example.net", []string{"b@example.org"}, text)
+		m := srv.Next()
+		if !strings.Contains(string(m.Raw), "+0000\r\nX-Added: 1\r\nSubject: hello\r\n\r\nbody\r\n") {
+			t.Errorf("raw %q", m.Raw)
+		}
+		want := queue.Facts{"test.hello": []byte(`"client.test"`), "test.subject": []byte(`"hello"`), "test.size": []byte(fmt.Sprint(len(text)))}
+		if got, want := mustJSON(t, m.Facts), mustJSON(t, want); got != want {
+			t.Errorf("facts %s, want %s", got, want)
+		}
+		if m.Quarantine != "smells" {
+			t.Errorf("quarantine %q", m.Quarantine)
+		}
+	}
+}
+
+func TestBareLineEndsAreAFact(t *testing.T) {
+	t.Parallel()
+	srv := incomingtest.NewServer(t, incoming.Config{})
+	c := srv.Dial()
+	c.Play(toData)
+	c.Write("X: y\r\n\r\na\nb\rc\n\r\n.\r\n").Expect("250")
+	if got := string(srv.Next().Facts["smtp.bare_line_ends"]); got != `{"lf":2,"cr":1}` {
+		t.Errorf("fact %s", got)
+	}
+	c.Play("C: MAIL FROM:<>\nS: 250\nC: RCPT TO:<b@example.org>\nS: 250\nC: DATA\nS: 354")
+	c.Write("X: y\r\n\r\n.\r\n").Expect("250")
+	if facts := srv.Next().Facts; len(facts) != 0 {
+		t.Errorf("a clean message has the facts %v", facts)
+	}
+}
+
+// The header is judged as soon as it is in, and what it is refused with is the
+// reply at the end.
+func TestTheHeaderIsJudgedBeforeTheTextIsIn(t *testing.T) {
+	t.Parallel()
+	j := newJournal()
+	srv := incomingtest.NewServer(t, incoming.Config{Policies: []incoming.Policy{
+		policy.OnHeader(func(_ context.Context, h header.Header, _ *policy.Transaction) error {
+			j.add("header " + h.Get("Subject"))
+			return policy.Reject("Not that")
+		}),
+		policy.OnMessage(func(context.Context, *policy.Transaction) error { j.add("message"); return nil }),
+	}})
+	c := srv.Dial()
+	c.Play(toData)
+	c.Write("Subject: x\r\n\r\n")
+	j.await(t, "header x")
+	c.Write("body\r\n.\r\n").Expect("550 5.7.1 Not that")
+	c.Play("C: NOOP\nS: 250")
+	if got := j.all(); len(got) != 1 {
+		t.Errorf("asked %q", got)
+	}
+	srv.None()
+}
+
+// A header that is not kept in memory while the text comes is the same to
+// policies.
+func TestABigHeaderIsReadBack(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{1 << 10, 16 << 10, 100 << 10} {
+		j := newJournal()
+		srv := incomingtest.NewServer(t, incoming.Config{Policies: []incoming.Policy{
+			policy.Func(func(_ context.Context, stage policy.Stage, tx *policy.Transaction) error {
+				if stage >= policy.StageHeader {
+					j.add(fmt.Sprintf("%v %d %s", stage, len(tx.Header.Get("X-Big")), tx.Header.Get("Subject")))
+				}
+				return nil
+			}),
+		}})
+		srv.Send("a@example.net", []string{"b@example.org"}, "X-Big: "+strings.Repeat("x", size)+"\r\nSubject: s\r\n\r\n"+strings.Repeat("body\r\n", 1000))
+		want := []string{fmt.Sprintf("header %d s", size), fmt.Sprintf("message %d s", size)}
+		if got := j.all(); !slices.Equal(got, want) {
+			t.Errorf("policies saw %q, want %q", got, want)
+		}
+		srv.Next()
+	}
+}
+
+func TestHeaderLimits(t *testing.T) {
+	t.Parallel()
+	fields := func(n int, name string) string { return strings.Repeat(name+": x\r\n", n) }
+	for _, c := range []struct {
+		name   string
+		limits incoming.Limits
+		within string
+		past   string
+		reply  string
+		limit  string
+	}{
+		{"octets", incoming.Limits{Header: 60}, fields(10, "A"), fields(10, "A") + "B:\r\n", "554 5.6.0", "limits.header"},
+		{"octets of one line", incoming.Limits{Header: 3000}, "A: " + strings.Repeat("x", 2995) + "\r\n", "A: " + strings.Repeat("x", 2996) + "\r\n", "554 5.6.0", "limits.header"},
+		{"fields", incoming.Limits{HeaderFields: 10}, fields(10, "A"), fields(11, "A"), "554 5.6.0", "limits.header_fields"},
+		{"received", incoming.Limits{Received: 10}, fields(10, "received"), fields(11, "Received"), "554 5.4.6", "limits.received"},
+		{"received by default", incoming.Limits{}, fields(100, "Received"), fields(101, "Received"), "554 5.4.6", "limits.received"},
+		{"fields by default", incoming.Limits{}, fields(1000, "A"), fields(1001, "A"), "554 5.6.0", "limits.header_fields"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			j := newJournal()
+			srv := incomingtest.NewServer(t, incoming.Config{Limits: c.limits, Hooks: eventHooks(j)})
+			srv.Send("a@example.net", []string{"b@example.org"}, c.within+"\r\nbody: x\r\n")
+			srv.Next()
+			for _, rest := range []string{"\r\nbody: x\r\n", ""} {
+				client := srv.Dial()
+				client.Play(toData)
+				client.Text(c.past + rest).Expect(c.reply)
+				client.Play("C: NOOP\nS: 250")
+			}
+			if got := j.all(); !slices.Contains(got, "limit "+c.limit) {
+				t.Errorf("told %q", got)
+			}
+			srv.None()
+		})
+	}
+}
+
+// A line of ten megabytes is text, not an endless header field.
+func TestALongLineWithoutHeader(t *testing.T) {
+	t.Parallel()
+	srv := incomingtest.NewServer(t, incoming.Config{})
+	srv.Send("a@example.net", []string{"b@example.org"}, strings.Repeat("x", 10<<20))
+	if m := srv.Next(); len(m.Raw) < 10<<20 {
+		t.Errorf("%d octets", len(m.Raw))
+	}
+}
+
+// All policies share one policy's time from the final dot on.
+func TestPoliciesShareTheirTimeFromTheFinalDot(t *testing.T) {
+	t.Parallel()
+	slow := policy.OnMessage(func(ctx context.Context, _ *policy.Transaction) error {
+		select {
+		case <-ctx.Done():
+		case <-time.After(60 * time.Millisecond):
+		}
+		return nil
+	})
+	srv := incomingtest.NewServer(t, incoming.Config{
+		Timeouts: incoming.Timeouts{Policy: 100 * time.Millisecond}, Policies: []incoming.Policy{slow, slow, slow}})
+	c := srv.Dial()
+	c.Play(toData)
+	c.Text("X: y\r\n\r\n").Expect("451 4.3.0")
+	c.Play("C: NOOP\nS: 250")
+	srv.None()
+}
+
+func TestAPeerThatResetsLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	q := newQueue(t, nil)
+	j := newJournal()
+	srv := incomingtest.NewServer(t, incoming.Config{Queue: q, Hooks: eventHooks(j)})
+	for i, dialogue := range []string{"S: 220", ehloMailRcpt, toData, ehloMailRcpt + "C: BDAT 0\nS: 250", ehloMailRcpt + "C: BDAT 100"} {
+		c := srv.Dial()
+		c.Play(dialogue)
+		if i >= 2 {
+			c.Write("X: y\r\n\r\nhalf a li")
+		}
+		c.Reset()
+	}
+	waitFor(t, "the sessions to end", func() bool { return srv.Status().Sessions == 0 })
+	if d := q.Depth(); d != (queue.Depth{}) {
+		t.Errorf("left behind: %+v", d)
+	}
+	srv.None()
+}
+
+func TestAFullQueueSays421InThePlaceOf354(t *testing.T) {
+	t.Parallel()
+	j := newJournal()
+	q := newQueue(t, &memqueue.Options{Depth: 2})
+	hold := make(chan struct{})
+	srv := incomingtest.NewServer(t, incoming.Config{Queue: q, Hooks: eventHooks(j),
+		Adapter: incoming.AdapterFunc(func(context.Context, *incoming.Message) error { <-hold; return nil })})
+	for range 2 {
+		srv.Send("a@example.net", []string{"b@example.org"}, "X: y\r\n\r\n")
+	}
+	c := srv.Dial()
+	c.Play(ehloMailRcpt)
+	c.Send("DATA").Expect("421 4.3.2 Try again later")
+	c.ExpectClosed()
+	if got := j.all(); !slices.Contains(got, "enqueue_error full") || !slices.Contains(got, "limit queue.depth") {
+		t.Errorf("told %q", got)
+	}
+	close(hold)
+	waitFor(t, "room in the queue", func() bool { return q.Depth().Live() == 0 })
+	srv.Send("a@example.net", []string{"b@example.org"}, "X: y\r\n\r\n")
+}
+
+func TestHooksTellOfEachFact(t *testing.T) {
+	t.Parallel()
+	j := newJournal()
+	var queued telemetry.MessageQueued
+	hooks := eventHooks(j)
+	hooks = telemetry.Tee(hooks, telemetry.Hooks{MessageQueued: func(e telemetry.MessageQueued) { queued = e }})
+	srv := incomingtest.NewServer(t, incoming.Config{Hooks: hooks, Policies: []incoming.Policy{
+		policy.Named("picky", policy.OnMail(func(_ context.Context, from smtp.Path, _ *policy.Transaction) error {
+			if from.Local == "bad" {
+				return fmt.Errorf("on a list: %w", policy.Reject("No"))
+			}
+			return nil
+		})),
+	}})
+	c := srv.Dial()
+	c.Play("S: 220\nC: EHLO client.test\nS: 250\nC: MAIL FROM:<bad@example.net>\nS: 550 5.7.1 No\nC: RCPT TO:<b@example.org>\nS: 503")
+	c.Play("C: MAIL FROM:<a@example.net>\nS: 250\nC: RCPT TO:<b@example.org>\nS: 250\nC: DATA\nS: 354")
+	receipt := c.Text("Message-ID: <x@y>\r\n\r\n").Expect("250 2.0.0 Ok: queued as ")
+	c.Play("C: QUIT\nS: 221")
+	j.await(t, "closed")
+	want := []string{
+		"connect", "accepted",
+		"decision picky reject",
+		"rejected mail 550 5.7.1 No policy=picky reason=on a list: 550 5.7.1 No",
+		"rejected rcpt 503 5.5.1",
+		"queued " + receipt,
+		"closed quit",
+	}
+	got := j.all()
+	if len(got) != len(want) {
+		t.Fatalf("told %q", got)
+	}
+	for i := range want {
+		if !strings.HasPrefix(got[i], want[i]) {
+			t.Errorf("told %q, want %q", got[i], want[i])
+		}
+	}
+	if queued.MailFrom != "a@example.net" || queued.MessageID != "<x@y>" || queued.Size != 21 || queued.Hello != "client.test" ||
+		queued.Listener != "test" || !slices.Equal(queued.Rcpts, []string{"b@example.org"}) || queued.Commit <= 0 || queued.Duration < queued.Commit {
+		t.Errorf("queued %+v", queued)
+	}
+}
+
+func mustJSON(t *testing.T, v any) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
