@@ -122,7 +122,7 @@ func (a *app) report(err error) int {
 	}
 	var usage *usageError
 	var inFile *config.FileError
-	line := "incoming: " + strings.ReplaceAll(err.Error(), "\n", "; ")
+	line := "incoming: " + oneLine(err)
 	switch {
 	case errors.As(err, &usage):
 		fmt.Fprintf(a.stderr, "%s; see %s --help\n", line, usage.help)
@@ -133,6 +133,12 @@ func (a *app) report(err error) int {
 		fmt.Fprintln(a.stderr, line)
 	}
 	return exitFailure
+}
+
+// oneLine is an error as it is shown and logged. Those of the library begin with
+// its name, which is the program's too.
+func oneLine(err error) string {
+	return strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\n", "; "), "incoming: ")
 }
 
 // note tells the operator something that is no error.

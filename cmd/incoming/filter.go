@@ -38,26 +38,32 @@ func (f *filterFlags) set() bool {
 	return f.rcpt != "" || f.from != "" || f.reason != "" || f.older != 0 || len(f.states) > 0
 }
 
+// check finds flags that make no sense.
+func (f *filterFlags) check(cmd *cobra.Command) error {
+	if f.older < 0 {
+		return usagef(cmd, "--older %s: it is a time ago, and not negative", f.older)
+	}
+	for _, name := range f.states {
+		switch queue.State(name) {
+		case queue.StateReady, queue.StateWaiting, queue.StateLeased, queue.StateDead:
+		default:
+			return usagef(cmd, "--state %s: it is ready, waiting, leased or dead", name)
+		}
+	}
+	return nil
+}
+
 // filter is what the flags select among messages in the states given; none
 // given is every state.
-func (f *filterFlags) filter(cmd *cobra.Command, now time.Time, states ...queue.State) (queue.Filter, error) {
+func (f *filterFlags) filter(now time.Time, states ...queue.State) queue.Filter {
 	q := queue.Filter{Rcpt: f.rcpt, From: f.from, Reason: f.reason, States: states}
-	switch {
-	case f.older < 0:
-		return q, usagef(cmd, "--older %s: it is a time ago, and not negative", f.older)
-	case f.older > 0:
+	if f.older > 0 {
 		q.Before = now.Add(-f.older)
 	}
 	for _, name := range f.states {
-		s := queue.State(name)
-		switch s {
-		case queue.StateReady, queue.StateWaiting, queue.StateLeased, queue.StateDead:
-			q.States = append(q.States, s)
-		default:
-			return q, usagef(cmd, "--state %s: it is ready, waiting, leased or dead", name)
-		}
+		q.States = append(q.States, queue.State(name))
 	}
-	return q, nil
+	return q
 }
 
 // tally says how many messages there are in each state: "3 messages (1 ready, 2

@@ -60,7 +60,7 @@ How many there are is said first, and asked; --yes does it without asking.`,
 		if err := choice.decided(cmd, ids); err != nil {
 			return err
 		}
-		return f.with(cmd, change, func(s spool) error {
+		return f.work(cmd, func(s spool) error {
 			chosen, err := a.choose(cmd, s, what, &choice, ids)
 			if err != nil {
 				return err
@@ -91,18 +91,14 @@ func (f *filterFlags) decided(cmd *cobra.Command, ids []string) error {
 	case len(ids) == 0 && !f.set() && !f.all:
 		return usagef(cmd, "%s: name IDs, or choose by --rcpt, --from, --older, --reason, or --all", cmd.Name())
 	}
-	return nil
+	return f.check(cmd)
 }
 
 // choose is the messages meant, as they are now.
 func (a *app) choose(cmd *cobra.Command, s spool, what act, choice *filterFlags, ids []string) ([]queue.Entry, error) {
 	var chosen []queue.Entry
 	if len(ids) == 0 {
-		q, err := choice.filter(cmd, time.Now(), what.states...)
-		if err != nil {
-			return nil, err
-		}
-		for e, err := range s.List(cmd.Context(), q) {
+		for e, err := range s.List(cmd.Context(), choice.filter(time.Now(), what.states...)) {
 			if err != nil {
 				a.note("%v", err) // one broken entry does not keep the rest from being worked on
 				continue

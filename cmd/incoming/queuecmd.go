@@ -36,30 +36,42 @@ func (a *app) listCommand(f *spoolFlags) *cobra.Command {
 	choice.register(cmd)
 	choice.registerStates(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		now := time.Now()
-		q, err := choice.filter(cmd, now)
-		if err != nil {
+		if err := choice.check(cmd); err != nil {
 			return err
 		}
-		return f.with(cmd, look, func(s spool) error { return a.list(cmd, f, s, q, now) })
+		now := time.Now()
+		return f.look(cmd, func(s view) error { return a.list(cmd, f, s, choice.filter(now), now) })
 	}
 	return cmd
 }
 
-// with opens the spool, does something with it, and closes it.
-func (f *spoolFlags) with(cmd *cobra.Command, how access, do func(spool) error) error {
-	s, err := f.open(cmd.Context(), how)
+// look opens the spool, looks at it, and closes it.
+func (f *spoolFlags) look(cmd *cobra.Command, at func(view) error) error {
+	v, err := f.view(cmd.Context())
 	if err != nil {
 		return err
 	}
-	err = do(s)
-	if e := s.Close(); err == nil && e != nil {
-		err = fmt.Errorf("close the spool: %w", e)
+	return closing(v, at(v))
+}
+
+// work opens the spool, does something with it, and closes it.
+func (f *spoolFlags) work(cmd *cobra.Command, on func(spool) error) error {
+	s, err := f.spool(cmd.Context())
+	if err != nil {
+		return err
+	}
+	return closing(s, on(s))
+}
+
+// closing closes c; err counts for more than an error of that.
+func closing(c io.Closer, err error) error {
+	if e := c.Close(); err == nil && e != nil {
+		return fmt.Errorf("close the spool: %w", e)
 	}
 	return err
 }
 
-func (a *app) list(cmd *cobra.Command, f *spoolFlags, s spool, q queue.Filter, now time.Time) error {
+func (a *app) list(cmd *cobra.Command, f *spoolFlags, s view, q queue.Filter, now time.Time) error {
 	out := a.entryWriter(f, now)
 	var broken int
 	for e, err := range s.List(cmd.Context(), q) {
@@ -102,7 +114,7 @@ func (a *app) showCommand(f *spoolFlags) *cobra.Command {
 		Short: "Show all that is known of messages, their text aside",
 		Args:  args(1, -1, "ID"),
 		RunE: func(cmd *cobra.Command, ids []string) error {
-			return f.with(cmd, look, func(s spool) error {
+			return f.look(cmd, func(s view) error {
 				for i, id := range ids {
 					e, err := s.Get(cmd.Context(), queue.ID(id))
 					if err != nil {
@@ -137,7 +149,7 @@ func (a *app) catCommand(f *spoolFlags) *cobra.Command {
 		Short: "Print a message as the application is given it, byte for byte",
 		Args:  args(1, 1, "ID"),
 		RunE: func(cmd *cobra.Command, ids []string) error {
-			return f.with(cmd, look, func(s spool) error {
+			return f.look(cmd, func(s view) error {
 				r, err := s.Open(cmd.Context(), queue.ID(ids[0]))
 				if err != nil {
 					return notFound(ids[0], err)
@@ -156,12 +168,12 @@ func (a *app) statsCommand(f *spoolFlags) *cobra.Command {
 		Short: "Count the messages held",
 		Args:  args(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return f.with(cmd, look, func(s spool) error {
+			return f.look(cmd, func(s view) error {
 				st, err := stats(cmd.Context(), s)
-				if e := a.writeStats(f, st); e != nil {
-					return e
+				if err != nil {
+					return err
 				}
-				return err
+				return a.writeStats(f, st)
 			})
 		},
 	}
@@ -177,7 +189,7 @@ func (a *app) pauseCommand(f *spoolFlags, pause bool) *cobra.Command {
 		cmd.Use, cmd.Short = "resume", "Let deliveries go on"
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return f.with(cmd, change, func(s spool) error {
+		return f.work(cmd, func(s spool) error {
 			act, said := s.Pause, "paused"
 			if !pause {
 				act, said = s.Resume, "resumed"

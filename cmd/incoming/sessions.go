@@ -30,7 +30,7 @@ func (a *app) sessionsCommand() *cobra.Command {
 			return err
 		}
 		now := time.Now()
-		const format = "%-22s  %-24s  %-18s  %7s  %8s  %-8s  %s\n"
+		const format = "%-22s  %-24s  %-18s  %7s  %8s  %-10s  %s\n"
 		for i, s := range sessions {
 			if f.json {
 				if err := json.NewEncoder(a.stdout).Encode(s); err != nil {
@@ -39,9 +39,9 @@ func (a *app) sessionsCommand() *cobra.Command {
 				continue
 			}
 			if i == 0 {
-				fmt.Fprintf(a.stdout, format, "SESSION", "PEER", "LISTENER", "FOR", "MESSAGES", "PHASE", "HELO")
+				fmt.Fprintf(a.stdout, format, "SESSION", "PEER", "LISTENER", "FOR", "MESSAGES", "STATE", "HELO")
 			}
-			fmt.Fprintf(a.stdout, format, s.ID, s.Peer, clean(s.Listener), span(now.Sub(s.Since)), fmt.Sprint(s.Messages), s.Phase, clean(s.Hello))
+			fmt.Fprintf(a.stdout, format, s.ID, s.Peer, clean(s.Listener), span(now.Sub(s.Since)), fmt.Sprint(s.Messages), s.State, clean(s.Hello))
 		}
 		return nil
 	}

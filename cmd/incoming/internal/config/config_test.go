@@ -338,6 +338,22 @@ func TestDiffSaysWhatChangedAndWhatWantsARestart(t *testing.T) {
 	}
 }
 
+func TestURLsAreShownWithoutSecrets(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"https://app.example/mail":                    "https://app.example/mail",
+		"https://u:secret@app.example/m?token=secret": "https://u:xxxxx@app.example/m?…",
+	} {
+		var to Target
+		if err := to.UnmarshalText([]byte(in)); err != nil {
+			t.Fatal(err)
+		}
+		if got := to.Redacted(); got != want || strings.Contains(got, "secret") {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
 func TestPolicyOrder(t *testing.T) {
 	t.Parallel()
 	c := Default()

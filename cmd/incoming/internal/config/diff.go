@@ -26,16 +26,24 @@ func Diff(a, b *Config) []Change {
 			if before == after && unset(p[0]) == unset(p[1]) {
 				continue
 			}
-			if k.Name == "webhook.secrets" {
-				before, after = hidden, hidden
-			}
-			changes = append(changes, Change{Key: k.Name, Old: before, New: after, Restart: k.Restart})
+			changes = append(changes, Change{Key: k.Name, Old: k.shown(p[0]), New: k.shown(p[1]), Restart: k.Restart})
 		}
 	}
 	if labels(a) != labels(b) {
 		changes = append(changes, Change{Key: "listener", Old: labels(a), New: labels(b), Restart: true})
 	}
 	return changes
+}
+
+// shown is the value at p as a log may show it.
+func (k Key) shown(p any) string {
+	if t, is := p.(*Target); is {
+		return quote(t.Redacted())
+	}
+	if k.Name == "webhook.secrets" {
+		return hidden
+	}
+	return show(p)
 }
 
 // pairs is where the key's values are in a and in b, for each listener that

@@ -227,6 +227,21 @@ func (t *Target) UnmarshalText(text []byte) error {
 
 func (t Target) String() string { return t.text }
 
+// Redacted is t without what may be secret in it: a URL's password and query.
+func (t Target) Redacted() string {
+	if t.Kind != ToWebhook {
+		return t.text
+	}
+	u, err := url.Parse(t.URL)
+	if err != nil {
+		return "(a URL)"
+	}
+	if u.RawQuery != "" {
+		u.RawQuery = "…"
+	}
+	return u.Redacted()
+}
+
 // IsZero reports whether the default is meant.
 func (t Target) IsZero() bool { return t.text == "" }
 

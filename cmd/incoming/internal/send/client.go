@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/textproto"
@@ -55,7 +56,7 @@ func (c *client) greet(ctx context.Context, o *Options) error {
 		return nil
 	}
 	if _, ok := c.ext["STARTTLS"]; !ok {
-		return fmt.Errorf("%s does not offer STARTTLS", o.Server)
+		return errors.New("it does not offer STARTTLS")
 	}
 	if _, err := c.cmd(220, "STARTTLS"); err != nil {
 		return err

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/incoming-mx/incoming"
+	"github.com/incoming-mx/incoming/cmd/incoming/internal/config"
+	"github.com/incoming-mx/incoming/queue/memqueue"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) checkCommand() *cobra.Command {
+	var f configFlags
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Check a configuration and print what would run",
+		Long: `Check what "incoming serve" with the same flags would be given: the configuration, certificates, lists,
+secrets, and where to deliver to. Print what would run. Nothing is changed, and no socket is opened.`,
+		Args: args(0, 0, ""),
+	}
+	f.register(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := f.load(cmd)
+		if err != nil {
+			return err
+		}
+		if err := dryRun(cfg); err != nil {
+			return err
+		}
+		return a.writePlan(cfg, f.file)
+	}
+	return cmd
+}
+
+// dryRun makes all that serve would make, with a queue in memory for the spool.
+func dryRun(cfg *config.Config) error {
+	log := slog.New(slog.DiscardHandler)
+	p, err := newParts(cfg, nil, log)
+	if err != nil {
+		return err
+	}
+	hooks, _, err := newTelemetry(cfg, log)
+	if err != nil {
+		return err
+	}
+	c := serverConfig(cfg, p, hooks)
+	c.Queue = memqueue.New(nil)
+	defer c.Queue.Close()
+	_, err = incoming.New(c)
+	return err
+}
+
+func (a *app) writePlan(cfg *config.Config, file string) error {
+	var b strings.Builder
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "%-11s "+format+"\n", append([]any{name}, args...)...)
+	}
+	if file != "" {
+		line("config", "%s", file)
+	}
+	for _, l := range cfg.Listeners {
+		text := l.Address.String() + ", TLS " + l.TLS.String()
+		if l.Name != "" {
+			text = l.Name + ": " + text
+		}
+		if l.Cert != "" {
+			text += " with " + l.Cert
+		}
+		line("listen", "%s", text)
+	}
+	hostname := cfg.Hostname
+	if hostname == "" {
+		hostname = "(the machine's)"
+	}
+	line("hostname", "%s", hostname)
+	line("domains", "%s", domainsText(cfg))
+	if cfg.Recipients != nil {
+		line("recipients", "%d known", len(cfg.Recipients))
+	}
+	policies := strings.Join(cfg.PolicyOrder(), ", ")
+	if policies == "" {
+		policies = "none"
+	}
+	line("policies", "%s", policies)
+	line("spool", "%s", cfg.Queue.Path)
+	if !cfg.Queue.Fsync {
+		line("", "without fsync: accepted mail is lost at a power cut")
+	}
+	line("deliver", "%s", targetText(cfg))
+	if at := cfg.HTTP.Address.String(); at != "" {
+		line("http", "%s", at)
+	}
+	line("log", "%s, addresses %s", cfg.Log.Format, cfg.Log.Addresses)
+	for _, c := range config.Diff(config.Default(), cfg) {
+		line("changed", "%s = %s", c.Key, c.New)
+	}
+	line("", "the configuration is good")
+	_, err := a.stdout.Write([]byte(b.String()))
+	return err
+}
+
+func domainsText(cfg *config.Config) string {
+	names := domainsOf(cfg)
+	switch {
+	case names == nil:
+		return "any"
+	case len(names) == 0:
+		return "none: only <postmaster> is accepted"
+	}
+	return strings.Join(names, ", ")
+}

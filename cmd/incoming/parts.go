@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+
+	"github.com/incoming-mx/incoming"
+	"github.com/incoming-mx/incoming/cmd/incoming/internal/config"
+	"github.com/incoming-mx/incoming/delivery/command"
+	"github.com/incoming-mx/incoming/delivery/discard"
+	"github.com/incoming-mx/incoming/delivery/maildir"
+	"github.com/incoming-mx/incoming/delivery/webhook"
+	"github.com/incoming-mx/incoming/policy"
+	"github.com/incoming-mx/incoming/queue/diskqueue"
+	"github.com/incoming-mx/incoming/smtp"
+	"github.com/incoming-mx/incoming/telemetry"
+)
+
+// parts is what a configuration chooses and a reload makes anew.
+type parts struct {
+	adapter  incoming.Adapter // nil: messages stay in the queue
+	policies []incoming.Policy
+	limiter  *limiter
+}
+
+// limiter is a rate limit and what it was made from: a reload that does not
+// change it keeps what it has counted.
+type limiter struct {
+	made   config.RateLimit
+	policy policy.Policy
+}
+
+// newParts makes what cfg chooses; old is what ran before, nil at the start.
+// Nothing is changed by it.
+func newParts(cfg *config.Config, old *parts, log *slog.Logger) (*parts, error) {
+	p := &parts{}
+	var err error
+	if p.adapter, err = newAdapter(cfg, log); err != nil {
+		return nil, fmt.Errorf("delivery.to: %w", err)
+	}
+	for _, name := range cfg.PolicyOrder() {
+		made, err := p.policy(name, cfg, old, log)
+		if err != nil {
+			return nil, fmt.Errorf("policy %s: %w", name, err)
+		}
+		p.policies = append(p.policies, policy.Named(name, made))
+	}
+	return p, nil
+}
+
+// newAdapter is where cfg delivers to.
+func newAdapter(cfg *config.Config, log *slog.Logger) (incoming.Adapter, error) {
+	switch to := cfg.Delivery.To; to.Kind {
+	case config.ToMaildir:
+		return maildir.New(to.Dir, nil)
+	case config.ToCommand:
+		return command.New(cfg.Argv(), nil)
+	case config.ToDiscard:
+		return discard.New(), nil
+	case config.ToWebhook:
+		secrets, err := cfg.Secrets()
+		if err != nil {
+			return nil, err
+		}
+		return webhook.New(webhook.Config{URL: to.URL, Format: webhook.Format(cfg.Webhook.Format.String()), Secrets: secrets, Logger: log})
+	}
+	return nil, nil
+}
+
+func (p *parts) policy(name string, cfg *config.Config, old *parts, log *slog.Logger) (policy.Policy, error) {
+	switch name {
+	case "access_list":
+		return policy.OpenAccessList(cfg.AccessList.File, &policy.AccessListOptions{OnReload: func(rules int, err error) {
+			if err != nil {
+				log.Error("access list: the rules before stay in force", "file", cfg.AccessList.File, "err", err)
+				return
+			}
+			log.Info("access list read again", "file", cfg.AccessList.File, "rules", rules)
+		}})
+	case "rate_limit":
+		if old != nil && old.limiter != nil && old.limiter.made == cfg.RateLimit {
+			p.limiter = old.limiter
+		} else {
+			r := cfg.RateLimit
+			p.limiter = &limiter{made: r, policy: policy.RateLimit(&policy.RateLimitOptions{Count: r.Count.N, Window: r.Window.D, Entries: r.Entries.N})}
+		}
+		return p.limiter.policy, nil
+	case "require_tls":
+		return policy.RequireTLS(), nil
+	case "require_hello":
+		return policy.RequireHello(), nil
+	case "max_size":
+		return policy.MaxSize(cfg.MaxSize.Size.N), nil
+	case "max_recipients":
+		return policy.MaxRecipients(cfg.MaxRecipients.Count.N), nil
+	}
+	return nil, fmt.Errorf("there is none by that name")
+}
+
+// serverConfig is cfg as the server takes it; the Queue is still to be set.
+func serverConfig(cfg *config.Config, p *parts, hooks telemetry.Hooks) incoming.Config {
+	c := incoming.Config{
+		Hostname: cfg.Hostname, Listeners: listenersOf(cfg), Domains: domainsOf(cfg), Recipient: recipientsOf(cfg.Recipients),
+		Policies: p.policies, Adapter: p.adapter, Hooks: hooks,
+		Delivery: incoming.Delivery{
+			Workers: cfg.Delivery.Workers.N, Deadline: cfg.Delivery.Deadline.D, Backoff: cfg.Delivery.Backoff.D,
+			BackoffCap: cfg.Delivery.BackoffCap.D, GiveUp: cfg.Delivery.GiveUp.D, MaxAttempts: cfg.Delivery.MaxAttempts.N,
+		},
+		Limits: limitsOf(cfg.Limits),
+		Timeouts: incoming.Timeouts{
+			Command: cfg.Timeouts.Command.D, TLS: cfg.Timeouts.TLS.D, Data: cfg.Timeouts.Data.D, Write: cfg.Timeouts.Write.D,
+			Session: cfg.Timeouts.Session.D, Policy: cfg.Timeouts.Policy.D, Drain: cfg.Timeouts.Drain.D,
+		},
+	}
+	if cfg.BareNewline.String() == "reject" {
+		c.RejectBareNewline = prefixes(cfg.BareFrom)
+	}
+	return c
+}
+
+func limitsOf(l config.Limits) incoming.Limits {
+	return incoming.Limits{
+		Connections: l.Connections.N, ConnectionsPerIP: l.ConnectionsPerIP.N, Exempt: prefixes(l.Exempt),
+		MessageSize: l.MessageSize.N, Recipients: l.Recipients.N, Commands: l.Commands.N, Errors: l.Errors.N,
+		RefusedRecipients: l.RefusedRecipients.N, CommandLine: l.CommandLine.N, Header: l.Header.N,
+		HeaderFields: l.HeaderFields.N, Received: l.Received.N,
+	}
+}
+
+func listenersOf(cfg *config.Config) []incoming.Listener {
+	modes := map[string]incoming.TLSMode{"disabled": incoming.TLSDisabled, "optional": incoming.TLSOptional,
+		"required": incoming.TLSRequired, "implicit": incoming.TLSImplicit}
+	var ls []incoming.Listener
+	for _, l := range cfg.Listeners {
+		ls = append(ls, incoming.Listener{Name: l.Label(), Address: l.Address.String(), TLS: modes[l.TLS.String()], CertFile: l.Cert, KeyFile: l.Key})
+	}
+	return ls
+}
+
+// domainsOf keeps the difference between not given and empty.
+func domainsOf(cfg *config.Config) []string {
+	if cfg.Domains == nil {
+		return nil
+	}
+	names := []string{}
+	for _, d := range cfg.Domains {
+		names = append(names, d.String())
+	}
+	return names
+}
+
+func prefixes(ns []config.Network) []netip.Prefix {
+	ps := []netip.Prefix{}
+	for _, n := range ns {
+		ps = append(ps, n.Prefix)
+	}
+	return ps
+}
+
+// recipientsOf accepts the addresses, and all of the @domains, in list; nil
+// accepts any. Letters of either case are the same.
+func recipientsOf(list []string) func(context.Context, incoming.Address) error {
+	if list == nil {
+		return nil
+	}
+	known := make(map[string]bool)
+	for _, r := range list {
+		known[strings.ToLower(r)] = true
+	}
+	unknown := &smtp.Reply{Code: 550, Enhanced: smtp.EnhancedCode{5, 1, 1}, Text: "No such recipient here"}
+	return func(_ context.Context, to incoming.Address) error {
+		if known[strings.ToLower(to.String())] || known["@"+strings.ToLower(to.Domain)] {
+			return nil
+		}
+		return unknown
+	}
+}
+
+// spoolOptions is the queue's part of cfg.
+func spoolOptions(cfg *config.Config, hooks telemetry.Hooks) *diskqueue.Options {
+	q := cfg.Queue
+	return &diskqueue.Options{
+		Depth: q.Depth.N, NoFsync: !q.Fsync, DeadAge: q.DeadAge.D, DeadSpentAge: q.DeadSpentAge.D, DeadSweep: q.DeadSweep.D,
+		DeadSweepMost: q.DeadSweepMost.N, Buffers: cfg.Limits.Buffers.N, MessageSize: cfg.Limits.MessageSize.N, Hooks: hooks,
+	}
+}

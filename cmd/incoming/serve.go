@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/incoming-mx/incoming/cmd/incoming/internal/config"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) serveCommand() *cobra.Command {
+	var f configFlags
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Receive mail: run the daemon",
+		Long: `Receive mail: listen, keep what comes in the spool, and deliver it. Without any argument it listens on
+127.0.0.1:2525, keeps its spool in ./incoming-data/spool and delivers into the Maildir ./incoming-data/mail.
+
+Flags win over the file of --config, and --set over the other flags. SIGTERM and SIGINT drain and end it, a
+second one ends it by force; SIGHUP, like "incoming reload", reads configuration, lists and certificates again.`,
+		Example: `  incoming serve
+  incoming serve --listen :25 --domain example.org --deliver https://app.example/mail
+  incoming serve --config /etc/incoming.toml --set limits.message_size=20MiB`,
+		Args: args(0, 0, ""),
+	}
+	f.register(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.serve(cmd, &f) }
+	return cmd
+}
+
+// serve runs the daemon until a signal, or until it fails.
+func (a *app) serve(cmd *cobra.Command, f *configFlags) error {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(signals)
+
+	load := func() (*config.Config, error) { return f.load(cmd) }
+	cfg, err := load()
+	if err != nil {
+		return err
+	}
+	d, err := newDaemon(cmd.Context(), a, cfg, load)
+	if err != nil {
+		return err
+	}
+	d.file = f.file
+	return errors.Join(d.run(cmd.Context(), signals), d.close())
+}
+
+// run serves until a signal that ends it, and answers those that do not.
+func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
+	ctx, drain := context.WithCancel(ctx)
+	defer drain()
+	ended := make(chan error, 1)
+	go func() { ended <- d.server.Run(ctx) }()
+
+	ready := d.server.Ready()
+	ending := false
+	for {
+		select {
+		case <-ready:
+			ready = nil
+			d.announce()
+		case s := <-signals:
+			switch {
+			case s == syscall.SIGHUP:
+				d.hangup(ctx)
+			case ending:
+				d.log.Warn("ending by force", "signal", s.String())
+				d.server.ForceClose()
+			default:
+				ending = true
+				d.log.Info("draining", "signal", s.String(), "at most", d.drainTime())
+				d.draining.Store(true)
+				drain()
+			}
+		case err := <-ended:
+			if err != nil {
+				return fmt.Errorf("serve: %w", err)
+			}
+			d.log.Info("ended")
+			return nil
+		}
+	}
+}
+
+// announce says in three lines what runs: where it listens, where it keeps
+// messages, where it delivers them.
+func (d *daemon) announce() {
+	var listeners []string
+	for _, l := range d.running.Listeners {
+		at := l.Address.String()
+		if addr := d.server.Addr(l.Label()); addr != nil {
+			at = addr.String()
+		}
+		if l.TLS.String() != "disabled" {
+			at += " (TLS " + l.TLS.String() + ")"
+		}
+		listeners = append(listeners, at)
+	}
+	where := strings.Join(listeners, ", ")
+	if d.http != nil {
+		where += "; http on " + d.http.Addr().String()
+	}
+	to := targetText(d.running)
+	if d.running.Log.Format.String() == "json" {
+		d.log.Info("listening", "on", where)
+		d.log.Info("spool", "path", d.running.Queue.Path)
+		d.log.Info("delivering", "to", to)
+		return
+	}
+	d.app.note("listening on %s", where)
+	d.app.note("keeping messages in the spool %s", d.running.Queue.Path)
+	d.app.note("delivering %s", to)
+}
+
+// targetText says where messages go, without secrets.
+func targetText(c *config.Config) string {
+	switch to := c.Delivery.To; to.Kind {
+	case config.ToMaildir:
+		return "into the Maildir " + to.Dir
+	case config.ToWebhook:
+		return "to " + to.Redacted()
+	case config.ToCommand:
+		return "to the command " + strings.Join(c.Argv(), " ")
+	case config.ToDiscard:
+		return "nowhere: messages are acknowledged and discarded"
+	}
+	return "nothing: messages stay in the queue"
+}
