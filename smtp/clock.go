@@ -22,22 +22,21 @@ var (
 type clock struct {
 	read  time.Time // zero: none is set
 	write time.Time
+
+	// The wait for a command. It is kept here and not in local variables: a
+	// stack that waits must be small.
+	began time.Time // zero: it has not begun
+	asked time.Time // when the read in question began
+	due   time.Time // its end; zero: never
 }
 
-// read reads once. It gives up with errTimeout at due (zero: never) and, when a
-// drain may interrupt it, with errDrain.
-func (c *Conn) read(b []byte, due time.Time, interruptible bool) (int, error) {
+// read reads text once. It gives up with errTimeout at due (zero: never).
+func (c *Conn) read(b []byte, due time.Time) (int, error) {
 	for range 1000 {
-		if err := c.beginRead(due, interruptible); err != nil {
+		if err := c.setReadDeadline(due); err != nil {
 			return 0, err
 		}
 		n, err := c.nc.Read(b)
-		drained := false
-		if interruptible {
-			c.mu.Lock()
-			c.waiting, drained = false, c.draining
-			c.mu.Unlock()
-		}
 		c.bytesIn += int64(n)
 		switch {
 		case n > 0:
@@ -46,37 +45,28 @@ func (c *Conn) read(b []byte, due time.Time, interruptible bool) (int, error) {
 			continue // allowed of an io.Reader, if odd
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return 0, err
-		case drained:
-			return 0, errDrain
 		case !due.IsZero() && !time.Now().Before(due):
 			return 0, errTimeout
 		}
-		c.clock.read = time.Time{} // it struck early: set the right one
-		if due.IsZero() {
-			if err := c.raw.SetReadDeadline(due); err != nil {
-				return 0, err
-			}
+		if err := c.clearReadDeadline(); err != nil { // it struck early
+			return 0, err
 		}
 	}
 	return 0, io.ErrNoProgress
 }
 
-// beginRead sets the deadline when it must be set. It shares c.mu with drain,
-// so that a deadline in the past is never overwritten.
-func (c *Conn) beginRead(due time.Time, interruptible bool) error {
-	if interruptible {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.draining {
-			return errDrain
-		}
-		c.waiting = true
-	}
+// setReadDeadline sets the deadline when the one set does not come as early.
+func (c *Conn) setReadDeadline(due time.Time) error {
 	if due.IsZero() || !c.clock.read.IsZero() && !c.clock.read.After(due) {
 		return nil
 	}
 	c.clock.read = due
 	return c.raw.SetReadDeadline(due)
+}
+
+func (c *Conn) clearReadDeadline() error {
+	c.clock.read = time.Time{}
+	return c.raw.SetReadDeadline(time.Time{})
 }
 
 // beginWrite sees to it that a write may take Timeouts.Write, and a sixteenth
@@ -93,36 +83,68 @@ func (c *Conn) beginWrite() error {
 	return c.raw.SetWriteDeadline(c.clock.write)
 }
 
-// fill waits for input, having sent what was held back: no reply is kept from a
-// peer that we wait for (RFC 2920 §3.2).
-func (c *Conn) fill(due time.Time, interruptible bool) error {
+// beginWait prepares for reading more of a command line, having sent what was
+// held back: no reply is kept from a peer that we wait for (RFC 2920 §3.2). From
+// here until woken a drain may interrupt the read.
+//
+//go:noinline
+func (c *Conn) beginWait() error {
 	if err := c.flush(); err != nil {
 		return err
 	}
-	n, err := c.read(c.in.room(), due, interruptible)
-	c.in.added(n)
-	return err
+	now := time.Now()
+	if c.clock.began.IsZero() {
+		c.clock.began = now
+	}
+	c.clock.asked = now
+	due, look := c.commandDue(c.clock.began, now)
+	c.clock.due = due
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.phase() != phaseBDAT { // the text of a message may come to its end
+		if c.draining {
+			return errDrain
+		}
+		c.waiting = true
+	}
+	// With c.mu held, for drain sets a deadline in the past.
+	return c.setReadDeadline(earlier(due, look))
 }
 
-// fillCommand is fill for the rest of a command line that we wait for since
-// start.
-func (c *Conn) fillCommand(start time.Time) error {
-	interruptible := c.phase() != phaseBDAT // the text of a message may come to its end
-	now := start
-	for {
-		due, look := c.commandDue(start, now)
-		err := c.fill(earlier(due, look), interruptible)
-		if !interruptible {
-			c.pace.waited += time.Since(now)
-		}
-		if err != errTimeout {
-			return err
-		}
-		now = time.Now()
-		if !due.IsZero() && !now.Before(due) || c.cfg.Busy() {
-			return errTimeout
-		}
+// woken looks at what the read after beginWait came to. No error means that the
+// buffer is to be looked at again.
+//
+//go:noinline
+func (c *Conn) woken(n int, err error) error {
+	c.mu.Lock()
+	drained := c.waiting && c.draining
+	c.waiting = false
+	c.mu.Unlock()
+	c.bytesIn += int64(n)
+	c.in.added(n)
+	now := time.Now()
+	if c.phase() == phaseBDAT {
+		c.pace.waited += now.Sub(c.clock.asked)
 	}
+	switch {
+	case n > 0:
+		c.idle = 0
+		return nil
+	case err == nil:
+		if c.idle++; c.idle > 1000 {
+			return io.ErrNoProgress
+		}
+		return nil
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		return err
+	case drained:
+		return errDrain
+	case !c.clock.due.IsZero() && !now.Before(c.clock.due):
+		return errTimeout
+	case c.cfg.Busy != nil && now.Sub(c.clock.began) >= busyCommand && c.cfg.Busy():
+		return errTimeout
+	}
+	return c.clearReadDeadline() // it struck early
 }
 
 // commandDue is when a wait for a command that began at start is over, and when
@@ -147,7 +169,7 @@ func (c *Conn) commandDue(start, now time.Time) (due, look time.Time) {
 	return due, look
 }
 
-// fillText is fill for message text.
+// fillText waits for message text, having sent what was held back.
 func (c *Conn) fillText() error {
 	if err := c.flush(); err != nil {
 		return err
@@ -157,10 +179,10 @@ func (c *Conn) fillText() error {
 	if left, limited := c.pace.left(&c.timeouts); limited {
 		due = now.Add(min(left, c.timeouts.Data))
 	}
-	before := c.bytesIn
-	err := c.fill(due, false)
+	n, err := c.read(c.in.room(), due)
+	c.in.added(n)
 	c.pace.waited += time.Since(now)
-	c.pace.octets += c.bytesIn - before
+	c.pace.octets += int64(n)
 	return err
 }
 

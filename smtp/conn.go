@@ -33,20 +33,22 @@ type Conn struct {
 	text    intake
 	decoder textDecoder
 
-	from        Path // of the transaction, for Refusal
-	utf8        bool // MAIL had SMTPUTF8
-	recipients  int  // accepted in the transaction
-	afterData   bool // DATA was refused: what follows may be the text
-	commands    int  // since the last accepted message
-	errors      int  // likewise
-	refused     int  // recipients in a row
-	overlong    int  // command lines
-	messages    int
-	bytesIn     int64
-	bytesOut    int64
-	scratch     Reply // a 2xx reply whose text is made for the occasion
-	inTx        bool  // Mail was accepted and the transaction has not ended
-	phaseShared atomic.Int32
+	over       answer // the last given: its close ends the dialogue
+	from       Path   // of the transaction, for Refusal
+	utf8       bool   // MAIL had SMTPUTF8
+	afterData  bool   // DATA was refused: what follows may be the text
+	inTx       bool   // Mail was accepted and the transaction has not ended
+	recipients int    // accepted in the transaction
+	commands   int    // since the last accepted message
+	errors     int    // likewise
+	refused    int    // recipients in a row
+	overlong   int    // command lines
+	idle       int    // reads in a row that returned nothing
+	messages   int
+	bytesIn    int64
+	bytesOut   int64
+	scratch    Reply        // a 2xx reply whose text is made for the occasion
+	shared     atomic.Int32 // the phase
 
 	mu       sync.Mutex // guards what other goroutines may read or change
 	waiting  bool       // for a command: a drain may interrupt the read
@@ -107,7 +109,7 @@ func (c *Conn) Hello() (name string, esmtp bool) {
 
 // Phase is where the dialogue stands, for an operator to read: "start",
 // "ready", "mail", "rcpt", "data", …
-func (c *Conn) Phase() string { return phase(c.phaseShared.Load()).String() }
+func (c *Conn) Phase() string { return phase(c.shared.Load()).String() }
 
 // BareLineEnds is how many bare LF and bare CR the text of the current message
 // has had so far. Text that comes by BDAT is not looked at: 0, 0.
@@ -121,8 +123,8 @@ func (c *Conn) Close() error {
 	return c.raw.Close()
 }
 
-func (c *Conn) phase() phase     { return phase(c.phaseShared.Load()) }
-func (c *Conn) setPhase(p phase) { c.phaseShared.Store(int32(p)) }
+func (c *Conn) phase() phase     { return phase(c.shared.Load()) }
+func (c *Conn) setPhase(p phase) { c.shared.Store(int32(p)) }
 
 func (c *Conn) setHello(name string, esmtp bool) {
 	c.mu.Lock()

@@ -3,7 +3,7 @@ package smtp
 import "sync"
 
 const (
-	smallBuffer = 1 << 10  // what an idle connection keeps
+	smallBuffer = 512      // what an idle connection keeps
 	bigBuffer   = 16 << 10 // what text, long lines and long batches are read into
 )
 
@@ -21,7 +21,10 @@ type input struct {
 	r, w  int    // buf[r:w] is unread
 	big   *buffer
 	burst bool // the last read filled the buffer: more is on its way
-	small [smallBuffer]byte
+	// skipped is how much was dropped of the overlong command line that is
+	// coming in; 0 when there is none.
+	skipped int
+	small   [smallBuffer]byte
 }
 
 func (in *input) init()          { in.buf = in.small[:] }

@@ -20,66 +20,63 @@ var (
 // is valid until the next read. The line end is CRLF; a bare LF is taken for it
 // too, as many servers do: nothing that follows is text, so nothing can be
 // smuggled. A line over the limit is read through and is errOverlong.
+//
+// An idle connection's goroutine stands here: this frame, and those that led to
+// it, are what its stack cannot shrink below. Hence the split from nextLine.
 func (c *Conn) readCommand() ([]byte, error) {
-	var start time.Time
+	c.clock.began = time.Time{}
 	for {
-		if !c.encrypted() && c.in.tlsRecord() {
-			return nil, errTLSRecord
+		line, ready, err := c.nextLine()
+		if ready || err != nil {
+			return line, err
 		}
-		line, whole := c.in.line(c.limits.CommandLine)
-		switch {
-		case whole && line == nil:
-			return nil, errOverlong
-		case whole:
-			return line, nil
-		case c.in.w-c.in.r >= c.limits.CommandLine:
-			return nil, c.skipLine(start)
-		}
-		if start.IsZero() {
-			start = time.Now()
-		}
-		if c.in.burst {
-			c.in.enlarge()
-		} else {
-			c.in.shrink()
-		}
-		if err := c.fillCommand(start); err != nil {
+		n, err := c.nc.Read(c.in.room())
+		if err = c.woken(n, err); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// skipLine reads through the rest of a line that is too long already.
-func (c *Conn) skipLine(start time.Time) error {
-	if start.IsZero() {
-		start = time.Now()
+// nextLine takes a line off the buffer, or prepares for the read that it takes
+// to get one.
+//
+//go:noinline
+func (c *Conn) nextLine() (line []byte, ready bool, err error) {
+	if !c.encrypted() && c.in.skipped == 0 && c.in.tlsRecord() {
+		return nil, false, errTLSRecord
 	}
-	c.in.enlarge()
-	for skipped := 0; skipped <= mostSkipped; {
-		unread := c.in.unread()
-		if i := bytes.IndexByte(unread, '\n'); i >= 0 {
-			c.in.skip(i + 1)
-			return errOverlong
-		}
-		skipped += len(unread)
-		c.in.skip(len(unread))
-		if err := c.fillCommand(start); err != nil {
-			return err
-		}
+	line, ready = c.in.line(c.limits.CommandLine)
+	switch {
+	case ready && line == nil:
+		return nil, false, errOverlong
+	case ready:
+		return line, true, nil
+	case c.in.skipped > mostSkipped:
+		return nil, false, errEndless
 	}
-	return errEndless
+	if c.in.burst {
+		c.in.enlarge()
+	} else {
+		c.in.shrink()
+	}
+	return nil, false, c.beginWait()
 }
 
 // line takes one line off the buffer, when a whole one is there. A line longer
-// than most, its line end included, is taken off too and is nil.
+// than most, its line end included, is dropped as it comes and in the end is nil.
 func (in *input) line(most int) (line []byte, whole bool) {
 	unread := in.unread()
 	i := bytes.IndexByte(unread, '\n')
 	if i < 0 {
+		if in.skipped > 0 || len(unread) >= most {
+			in.skipped += len(unread)
+			in.skip(len(unread))
+		}
 		return nil, false
 	}
 	in.skip(i + 1)
-	if i+1 > most {
+	if in.skipped > 0 || i+1 > most {
+		in.skipped = 0
 		return nil, true
 	}
 	line = unread[:i]

@@ -31,25 +31,51 @@ func Serve(ctx context.Context, nc net.Conn, cfg *Config, open func(context.Cont
 	if cfg.TLSMode != TLSDisabled && cfg.TLS == nil {
 		return errors.Join(errors.New("smtp: TLSMode without TLS"), nc.Close())
 	}
-	live, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	c := newConn(nc, cfg)
-	c.cancel = cancel
-	c.draining = ctx.Err() != nil
-	stop := context.AfterFunc(ctx, c.drain)
+	ctx, stop := c.attach(ctx)
 	defer stop()
-	var over answer
-	func() {
-		defer c.close(&over)
-		over = c.begin(live, open)
-		for over.close == "" {
-			over = c.give(c.next(live))
-		}
-	}()
-	return over.err
+	c.run(ctx, open)
+	return c.over.err
+}
+
+// attach makes the context of the Session's methods, and has ctx's end begin the
+// drain until stop is called.
+func (c *Conn) attach(ctx context.Context) (live context.Context, stop func() bool) {
+	live, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	c.draining = ctx.Err() != nil
+	return live, context.AfterFunc(ctx, c.drain)
+}
+
+// run is the dialogue. What it calls leaves what it came to in c.over: see
+// readCommand about the size of this frame.
+func (c *Conn) run(ctx context.Context, open func(context.Context, *Conn) (Session, error)) {
+	defer c.close()
+	c.begin(ctx, open)
+	for c.over.close == "" {
+		line, err := c.readCommand()
+		c.react(ctx, line, err)
+	}
+}
+
+// react answers a command, or an error of waiting for one.
+//
+//go:noinline
+func (c *Conn) react(ctx context.Context, line []byte, err error) {
+	if err != nil {
+		c.over = c.give(c.lost(err))
+		return
+	}
+	c.over = c.give(c.obey(ctx, line))
 }
 
 // begin brings the connection to its banner.
-func (c *Conn) begin(ctx context.Context, open func(context.Context, *Conn) (Session, error)) answer {
+//
+//go:noinline
+func (c *Conn) begin(ctx context.Context, open func(context.Context, *Conn) (Session, error)) {
+	c.over = c.give(c.greet(ctx, open))
+}
+
+func (c *Conn) greet(ctx context.Context, open func(context.Context, *Conn) (Session, error)) answer {
 	if c.cfg.OnConnect != nil {
 		c.cfg.OnConnect(c)
 	}
@@ -63,18 +89,18 @@ func (c *Conn) begin(ctx context.Context, open func(context.Context, *Conn) (Ses
 		}
 	}
 	if c.isDraining() {
-		return c.give(answer{reply: replyDrain, stage: stageConnect, reason: "drain", close: closedDrain})
+		return answer{reply: replyDrain, stage: stageConnect, reason: "drain", close: closedDrain}
 	}
 	if err := c.open(ctx, open); err != nil {
 		a := refusal(stageConnect, err)
 		a.close = closedRefused
 		a.reply = atConnect(a.reply)
-		return c.give(a)
+		return a
 	}
 	if c.cfg.OnAccepted != nil {
 		c.cfg.OnAccepted(c)
 	}
-	return c.give(answer{reply: replyBanner})
+	return answer{reply: replyBanner}
 }
 
 func (c *Conn) open(ctx context.Context, open func(context.Context, *Conn) (Session, error)) error {
@@ -102,18 +128,10 @@ func atConnect(r *Reply) *Reply {
 	return &Reply{554, r.Enhanced, r.Text}
 }
 
-// next waits for a command and obeys it.
-func (c *Conn) next(ctx context.Context) answer {
-	line, err := c.readCommand()
-	if err != nil {
-		return c.lost(err)
-	}
-	return c.obey(ctx, line)
-}
-
 // close ends the connection: the peer gets what it is still owed, then the
 // Session learns that it is over.
-func (c *Conn) close(over *answer) {
+func (c *Conn) close() {
+	over := &c.over
 	if v := recover(); v != nil {
 		c.panicked("smtp", v)
 		*over = answer{close: closedPanic, err: errors.New("smtp: panic")}
