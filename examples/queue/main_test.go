@@ -1,0 +1,10 @@
+package main
+
+func Example() {
+	main()
+	// Output:
+	// begin: from alice@example.net
+	// commit
+	// lease: attempt 1
+	// ack
+}

@@ -1,0 +1,7 @@
+package main
+
+func Example() {
+	main()
+	// Output:
+	// posted: from alice@example.net to [bob@example.org]
+}
