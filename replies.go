@@ -65,7 +65,6 @@ func mailLoop() *smtp.Reply {
 type refused struct {
 	reply  *smtp.Reply
 	stage  string // as telemetry.SessionRejected.Stage
-	policy string // "" when no policy refused
 	reason string // for us
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/incoming-mx/incoming/cmd/incoming/internal/config"
@@ -144,11 +143,4 @@ func oneLine(err error) string {
 // note tells the operator something that is no error.
 func (a *app) note(format string, args ...any) {
 	fmt.Fprintf(a.stderr, "incoming: "+format+"\n", args...)
-}
-
-// warnIf tells of an error that does not change the outcome.
-func (a *app) warnIf(err error) {
-	if err != nil && !errors.Is(err, os.ErrClosed) {
-		a.note("%v", err)
-	}
 }

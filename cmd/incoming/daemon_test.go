@@ -132,7 +132,7 @@ func TestWhatHadA250IsThereAfterAKill(t *testing.T) {
 	if _, err := os.Lstat(filepath.Join(p.dir, "incoming-data/spool/control.sock")); err != nil {
 		t.Errorf("a kill leaves the control socket behind, and this one did not: %v", err)
 	}
-	d = p.start(t)
+	p.start(t)
 	p.arrive(t, "incoming-data/mail/new", ids)
 	if n := len(p.names(t, "incoming-data/mail/new")); n != len(ids) {
 		t.Errorf("%d messages arrived, and %d had a 250", n, len(ids))

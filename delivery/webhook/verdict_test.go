@@ -17,15 +17,15 @@ import (
 	"github.com/incoming-mx/incoming/delivery"
 )
 
-// deliverTo delivers to a receiver that answers so, and returns the verdict and
-// what was logged.
-func deliverTo(t *testing.T, answer http.HandlerFunc) (error, string) {
+// deliverTo delivers to a receiver that answers so, and returns what was logged
+// and the verdict.
+func deliverTo(t *testing.T, answer http.HandlerFunc) (logged string, verdict error) {
 	t.Helper()
 	rc := newReceiver(t, answer)
 	var logs bytes.Buffer
 	a := newAdapter(t, Config{URL: rc.URL + "/mail", Logger: slog.New(slog.NewTextHandler(&logs, nil))})
 	err := a.Deliver(context.Background(), message(plainEntry("01J"), text))
-	return err, logs.String()
+	return logs.String(), err
 }
 
 // D04, D05.
@@ -35,7 +35,7 @@ func TestOnlyA2xxIsDoneAndNoOtherStatusLosesMail(t *testing.T) {
 		300, 301, 302, 303, 304, 307, 308,
 		400, 401, 402, 403, 404, 405, 406, 408, 409, 410, 411, 413, 414, 415, 418, 422, 425, 426, 429, 431, 451, 499,
 		500, 501, 502, 503, 504, 505, 507, 511, 520, 599, 999} {
-		err, logs := deliverTo(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) })
+		logs, err := deliverTo(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) })
 		if code/100 == 2 {
 			if err != nil || logs != "" {
 				t.Errorf("%d: Deliver returned %v and logged %q", code, err, logs)
@@ -56,7 +56,7 @@ func TestTheVerdictRejectsWhateverTheStatus(t *testing.T) {
 	t.Parallel()
 	for _, code := range []int{200, 204, 308, 400, 404, 429, 500, 503} {
 		for _, value := range []string{"reject", "Reject", " REJECT "} {
-			err, logs := deliverTo(t, func(w http.ResponseWriter, _ *http.Request) {
+			logs, err := deliverTo(t, func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Add("incoming-verdict", "odd")
 				w.Header().Add("incoming-verdict", value)
 				w.Header().Set("Retry-After", "5")
@@ -80,7 +80,7 @@ func TestTheVerdictRejectsWhateverTheStatus(t *testing.T) {
 func TestAnUnknownVerdictIsWarnedOfAndTheStatusCounts(t *testing.T) {
 	t.Parallel()
 	for _, code := range []int{200, 500} {
-		err, logs := deliverTo(t, func(w http.ResponseWriter, _ *http.Request) {
+		logs, err := deliverTo(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Incoming-Verdict", "rejct")
 			w.WriteHeader(code)
 		})
@@ -165,7 +165,7 @@ func TestRetryAfterIsHonouredWithinReason(t *testing.T) {
 			t.Errorf("%q: %v, %v, want %v", value, after, found, want)
 		}
 	}
-	err, _ := deliverTo(t, func(w http.ResponseWriter, _ *http.Request) {
+	_, err := deliverTo(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", "90")
 		w.WriteHeader(http.StatusServiceUnavailable)
 	})
@@ -177,7 +177,7 @@ func TestRetryAfterIsHonouredWithinReason(t *testing.T) {
 func TestTheErrorSaysHowToMend(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[int]string{401: "password", 404: "check the URL", 413: "raise the receiver's limit"} {
-		err, logs := deliverTo(t, func(w http.ResponseWriter, _ *http.Request) {
+		logs, err := deliverTo(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(code)
 			fmt.Fprint(w, strings.Repeat("x", 500)+"\n\x1b[2J")
 		})

@@ -61,12 +61,6 @@ func (e *events) count(id, part string) int {
 	return n
 }
 
-func (e *events) sweeps() []telemetry.QueueSwept {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return slices.Clone(e.swept)
-}
-
 // testQueue is a queue over a file system that can be told to fail.
 type testQueue struct {
 	*Queue
