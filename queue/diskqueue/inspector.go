@@ -47,7 +47,7 @@ func (q *Queue) List(ctx context.Context, f queue.Filter) iter.Seq2[queue.Entry,
 // first.
 func (s *schedule) snapshot(f queue.Filter) []entry {
 	s.mu.Lock()
-	s.promoteDue()
+	s.settle()
 	var es []entry
 	add := func(e *entry) {
 		if len(f.States) == 0 || slices.Contains(f.States, e.state.public()) {

@@ -45,6 +45,7 @@ func (s *schedule) take(ctx context.Context) (*entry, error) {
 		}
 		if e := s.next(); e != nil {
 			s.change(e, func() { e.state = leased })
+			s.settle() // next may have made more ready than this one
 			s.mu.Unlock()
 			return e, nil
 		}
@@ -94,8 +95,10 @@ func (s *schedule) wake(n int) {
 	}
 }
 
-// settle is called after any change: it makes ready what is due, sets the timer
-// for what is next, and calls as many takers as there is work for.
+// settle is called after any change, and after any look at the clock: it makes
+// ready what is due, sets the timer for what is next, and calls as many takers
+// as there is work for. Whoever makes an entry ready calls takers for it: the
+// timer no longer does.
 func (s *schedule) settle() {
 	s.promoteDue()
 	if s.closed || s.paused || s.sick != nil {
@@ -186,7 +189,7 @@ func (s *schedule) hold(id queue.ID) (*entry, error) {
 func (s *schedule) find(id queue.ID) (entry, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.promoteDue()
+	s.settle()
 	e := s.byID[id]
 	if e == nil {
 		return entry{}, false
@@ -223,7 +226,7 @@ func (s *schedule) shut() {
 func (s *schedule) now() queue.Depth {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.promoteDue()
+	s.settle()
 	return s.depth()
 }
 
