@@ -66,10 +66,10 @@ func (b *body) heading(p []byte) error {
 	b.head.take(p)
 	l := b.s.set.limits
 	if size := b.head.scan.Size(); l.Header >= 0 && size > l.Header {
-		return b.overLimit("limits.header", size, l.Header, headerTooBig())
+		return b.overLimit("limits.header", size, l.Header, replyHeaderTooBig)
 	}
 	if n := b.head.scan.Fields(); l.HeaderFields >= 0 && n > l.HeaderFields {
-		return b.overLimit("limits.header_fields", int64(n), int64(l.HeaderFields), tooManyFields())
+		return b.overLimit("limits.header_fields", int64(n), int64(l.HeaderFields), replyTooManyFields)
 	}
 	if !b.head.done() {
 		return nil
@@ -84,7 +84,7 @@ func (b *body) headerIn(ctx context.Context) error {
 		return err
 	}
 	if n, most := s.tx.Header.Count("Received"), s.set.limits.Received; most >= 0 && n > most {
-		return b.overLimit("limits.received", int64(n), int64(most), mailLoop())
+		return b.overLimit("limits.received", int64(n), int64(most), replyMailLoop)
 	}
 	if err := s.ask(ctx, policy.StageHeader); err != nil {
 		return err

@@ -145,9 +145,9 @@ const turnAwayTime = 20 * time.Millisecond
 // read it.
 func (s *Server) turnAway(ep *endpoint, nc net.Conn, peer netip.AddrPort, over overLimit) {
 	who := telemetry.Session{Listener: ep.name, Peer: peer}
-	reply := &smtp.Reply{Code: 421, Enhanced: smtp.EnhancedCode{4, 3, 2}, Text: "Too many connections, try again later"}
+	reply := replyTooManyConns
 	if over.limit == "limits.connections_per_ip" {
-		reply.Enhanced, reply.Text = smtp.EnhancedCode{4, 7, 0}, "Too many connections from your address, try again later"
+		reply = replyTooManyFromYou
 	}
 	start := time.Now()
 	telemetry.Emit(s.hooks.SessionConnect, telemetry.SessionConnect{Session: who})

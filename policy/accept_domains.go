@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-
-	"github.com/incoming-mx/incoming/smtp"
 )
 
 // AcceptDomains refuses a recipient elsewhere than in the domains with
@@ -32,7 +30,7 @@ func AcceptDomains(domains ...string) (Policy, error) {
 		if name, err := aLabels(to.Domain); err == nil && ours[name] {
 			return nil
 		}
-		return &smtp.Reply{Code: 550, Enhanced: smtp.EnhancedCode{5, 7, 1}, Text: "No mail is accepted here for that domain"}
+		return replyNotOurs
 	}), nil
 }
 

@@ -9,8 +9,6 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
-
-	"github.com/incoming-mx/incoming/smtp"
 )
 
 // The bounds of an access list's file.
@@ -113,9 +111,9 @@ func (l *AccessList) Check(_ context.Context, stage Stage, t *Transaction) error
 	if r == nil {
 		return nil
 	}
-	reply := &smtp.Reply{Code: 550, Enhanced: smtp.EnhancedCode{5, 7, 1}, Text: "Access denied"}
+	reply := replyDenied
 	if stage == StageConnect {
-		reply.Code = 554
+		reply = replyDeniedHere
 	}
 	return fmt.Errorf("%s:%d: %s: %w", l.path, r.line, r.text, reply)
 }

@@ -140,7 +140,7 @@ func readJoined(errs []error) (worst verdict, reply *smtp.Reply, _ string) {
 func (a answer) refusal(name string, stage Stage) *Refusal {
 	r := &Refusal{Policy: name, Stage: stage, Reply: a.reply, Reason: a.reason, Broke: a.kind == broke}
 	if r.Broke {
-		r.Reply = &smtp.Reply{Code: 451, Enhanced: smtp.EnhancedCode{4, 3, 0}, Text: "Local problem, try again later"}
+		r.Reply = replyBroke
 	}
 	if a.inner != nil {
 		r.Policy, r.Reason = a.inner.Policy, a.inner.Reason

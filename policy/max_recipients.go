@@ -1,10 +1,6 @@
 package policy
 
-import (
-	"context"
-
-	"github.com/incoming-mx/incoming/smtp"
-)
+import "context"
 
 // MaxRecipients refuses each recipient of a message past the n-th with
 // 452 4.5.3: the earlier ones stay, and the client sends the rest in a message
@@ -15,6 +11,6 @@ func MaxRecipients(n int) Policy {
 		if n <= 0 || len(t.To) <= n {
 			return nil
 		}
-		return &smtp.Reply{Code: 452, Enhanced: smtp.EnhancedCode{4, 5, 3}, Text: "Too many recipients"}
+		return replyTooMany
 	})
 }

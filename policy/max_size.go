@@ -1,11 +1,6 @@
 package policy
 
-import (
-	"context"
-	"fmt"
-
-	"github.com/incoming-mx/incoming/smtp"
-)
+import "context"
 
 // MaxSize refuses messages of more than n octets with 552 5.3.4: at MAIL when
 // the client declares it (RFC 1870), else once the text is in. It tightens the
@@ -29,6 +24,5 @@ func (n maxSize) Check(_ context.Context, stage Stage, t *Transaction) error {
 	if n <= 0 || size <= int64(n) {
 		return nil
 	}
-	return &smtp.Reply{Code: 552, Enhanced: smtp.EnhancedCode{5, 3, 4},
-		Text: fmt.Sprintf("Message too large: at most %d octets", n)}
+	return numbered(replyTooLarge, int64(n))
 }

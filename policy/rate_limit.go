@@ -7,8 +7,6 @@ import (
 	"net/netip"
 	"sync"
 	"time"
-
-	"github.com/incoming-mx/incoming/smtp"
 )
 
 // RateLimitOptions bounds a RateLimiter. Zero is the default in parentheses,
@@ -89,8 +87,7 @@ func (l *RateLimiter) Check(_ context.Context, stage Stage, t *Transaction) erro
 	if l.take(clientOf(t.Peer.Addr())) {
 		return nil
 	}
-	return fmt.Errorf("more than %d in %v: %w", l.count, l.window,
-		&smtp.Reply{Code: 450, Enhanced: smtp.EnhancedCode{4, 7, 1}, Text: "Too much mail from your address, try again later"})
+	return fmt.Errorf("more than %d in %v: %w", l.count, l.window, replyTooOften)
 }
 
 // Len is the number of clients remembered.

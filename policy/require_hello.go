@@ -4,8 +4,6 @@ import (
 	"context"
 	"net/netip"
 	"strings"
-
-	"github.com/incoming-mx/incoming/smtp"
 )
 
 // RequireHello refuses MAIL with 550 5.7.1 when the name in EHLO or HELO is
@@ -18,8 +16,7 @@ func RequireHello() Policy {
 		if wellFormedHello(t.Hello) {
 			return nil
 		}
-		return &smtp.Reply{Code: 550, Enhanced: smtp.EnhancedCode{5, 7, 1},
-			Text: "Say EHLO with your full host name or address literal first"}
+		return replyBadHello
 	})
 }
 

@@ -1,10 +1,6 @@
 package policy
 
-import (
-	"context"
-
-	"github.com/incoming-mx/incoming/smtp"
-)
+import "context"
 
 // RequireTLS refuses MAIL in clear with 530 5.7.0. A listener whose TLS mode is
 // required does so for all clients; this is for some. RFC 3207 §4 forbids it
@@ -14,6 +10,6 @@ func RequireTLS() Policy {
 		if t.TLS != nil {
 			return nil
 		}
-		return &smtp.Reply{Code: 530, Enhanced: smtp.EnhancedCode{5, 7, 0}, Text: "Must issue a STARTTLS command first"}
+		return replyInClear
 	})
 }
