@@ -374,6 +374,9 @@ func (f *FS) settleTo(i int) {
 		if earlier.to == c.to && earlier.name == c.name {
 			earlier.toDone = true
 		}
+		if earlier.from == c.to && earlier.oldName == c.name {
+			earlier.fromDone = true // or it would take away what is certain now
+		}
 	}
 }
 

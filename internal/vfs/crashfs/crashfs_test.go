@@ -145,6 +145,22 @@ func TestACertainRemovalIsNotUndoneByAnOlderChange(t *testing.T) {
 	}
 }
 
+func TestARenameThereAndBackIsNotUndoneByItsFirstHalf(t *testing.T) {
+	t.Parallel()
+	f := New()
+	must(t, f.Mkdir("/home"))
+	must(t, f.Mkdir("/away"))
+	must(t, f.SyncDir("/"))
+	put(t, f, "/home/a", "x", true)
+	must(t, f.SyncDir("/home"))
+	must(t, f.Rename("/home/a", "/away/a"))
+	must(t, f.Rename("/away/a", "/home/a"))
+	must(t, f.SyncDir("/away"))
+	if got := outcomes(f); !slices.Equal(got, []string{"away/\nhome/\nhome/a (1 octets)\n"}) {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestADirectoryThatIsLostTakesWhatIsInIt(t *testing.T) {
 	t.Parallel()
 	f := New()
