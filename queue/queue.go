@@ -151,7 +151,7 @@ type Range struct {
 // goroutine; each of Ack, Retry, Bury and Release ends it, and after that every
 // method returns [ErrLeaseEnded]. When the end of a lease cannot be written,
 // the error says so, the lease has ended all the same, and the message is
-// offered again: at least once, never lost. A ctx that has ended does not stop
+// offered again after a second or more: at least once, never lost. A ctx that has ended does not stop
 // the end of a lease from being written.
 type Lease interface {
 	// Message is the message leased, the same pointer at each call. It reads
@@ -169,7 +169,8 @@ type Lease interface {
 	Ack(ctx context.Context) error
 
 	// Retry offers the message again at a time, and counts an attempt. cause
-	// is kept as LastError. A time in the past is now.
+	// is kept as LastError. A time in the past is now. With a nil cause it is
+	// a Release with a time: no attempt is counted, LastError stays.
 	Retry(ctx context.Context, at time.Time, cause error) error
 
 	// Bury makes the message a dead letter. The kind comes from a [*Cause]

@@ -172,8 +172,10 @@ func (l *lease) Ack(context.Context) error {
 func (l *lease) Retry(_ context.Context, at time.Time, cause error) error {
 	return l.end("retry", at, func() error {
 		next := *l.r
-		next.Attempts++
-		next.LastError = errorText(cause)
+		if cause != nil {
+			next.Attempts++
+			next.LastError = errorText(cause)
+		}
 		next.NextAttempt = time.Time{}
 		if at.After(time.Now()) {
 			next.NextAttempt = unixMilli(dueMilli(at))

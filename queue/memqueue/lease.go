@@ -52,8 +52,10 @@ func (l *lease) Ack(context.Context) error {
 
 func (l *lease) Retry(_ context.Context, at time.Time, cause error) error {
 	return l.end("retry", func() {
-		l.e.Attempts++
-		l.e.LastError = reason(cause)
+		if cause != nil {
+			l.e.Attempts++
+			l.e.LastError = cause.Error()
+		}
 		l.q.offer(l.e, at)
 	})
 }

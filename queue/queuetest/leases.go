@@ -22,6 +22,7 @@ var leases = []check{
 	{"ADueRetryKeepsItsPlaceInTheOrder", retryOrder},
 	{"RetryInThePastIsNow", retryPast},
 	{"ReleaseOffersAtOnceAndCostsNoAttempt", releaseIsFree},
+	{"RetryWithoutACauseCostsNoAttempt", retryIsFree},
 	{"ReadersEndWithTheLease", readersEnd},
 	{"ALeaseEndsOnce", leaseEndsOnce},
 	{"ALeaseIsEndedThoughItsContextEnded", endIgnoresContext},
@@ -229,6 +230,25 @@ func releaseIsFree(s *suite) {
 	got := s.leaseLater()
 	s.must("Release", l.Release(s.ctx))
 	s.wokenFor(id, got)
+}
+
+func retryIsFree(s *suite) {
+	id := s.put(plain)
+	s.must("Retry", s.leaseOf(id).Retry(s.ctx, time.Now(), errTest))
+	at := now().Add(soon)
+	s.must("Retry", s.leaseOf(id).Retry(s.ctx, at, nil))
+	s.nothing("not due yet")
+	if in, ok := s.q.(queue.Inspector); ok {
+		e, err := in.Get(s.ctx, id)
+		s.must("Get", err)
+		if e.State != queue.StateWaiting || e.Attempts != 1 || !e.NextAttempt.Equal(at) || e.LastError != errTest.Error() {
+			s.Errorf("waiting: %s, Attempts %d, NextAttempt %v (want %v), LastError %q", e.State, e.Attempts, e.NextAttempt, at, e.LastError)
+		}
+	}
+	l := s.leaseOf(id)
+	if t := time.Now(); t.Before(at) || l.Message().Attempt != 2 {
+		s.Errorf("offered %v before its time, Attempt %d", at.Sub(t), l.Message().Attempt)
+	}
 }
 
 // ends is every way to end a lease.
