@@ -34,6 +34,7 @@ type attempt struct {
 	handOn  func()     // gives the goroutine's place on when it is abandoned
 
 	state  atomic.Int32
+	asked  bool // the adapter is called: false when nobody is owed, or all is over
 	msg    *queue.Message
 	to     []queue.Recipient // owed when it began
 	began  time.Time
@@ -56,7 +57,12 @@ func (a *attempt) run(ctx context.Context) {
 		p.land(ctx, a, nil)
 		return
 	}
-	ctx = a.start(ctx)
+	ctx, ok := a.start(ctx)
+	if !ok {
+		a.state.Store(returned)
+		p.land(ctx, a, errForced)
+		return
+	}
 	err := errExited
 	defer func() {
 		a.cancel()
@@ -70,21 +76,22 @@ func (a *attempt) run(ctx context.Context) {
 		p.forget(a)
 		p.land(ctx, a, err)
 	}()
-	if p.forced.Load() {
-		err = errForced
-		return
-	}
 	if before := p.cfg.Before; before != nil {
 		p.guard("before", a, func() { before(ctx, a.msg) })
 	}
 	err = p.call(ctx, a.msg)
 }
 
-// start sets the deadline, and what happens past it.
-func (a *attempt) start(ctx context.Context) context.Context {
+// start sets the deadline, and what happens past it. It is false once the pool was
+// closed by force.
+func (a *attempt) start(ctx context.Context) (context.Context, bool) {
 	p := a.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.forced.Load() {
+		return ctx, false
+	}
+	a.asked = true
 	if d := p.cfg.Deadline; d > 0 {
 		ctx, a.cancel = context.WithTimeout(ctx, d)
 		a.timer = time.AfterFunc(d+abandonAfter, a.abandon)
@@ -92,7 +99,7 @@ func (a *attempt) start(ctx context.Context) context.Context {
 		ctx, a.cancel = context.WithCancel(ctx)
 	}
 	p.attempts[a] = struct{}{}
-	return ctx
+	return ctx, true
 }
 
 // abandon lands the message without its adapter, and gives its worker's place

@@ -20,6 +20,8 @@ func findWithin(err error, budget *int) error {
 			return v
 		}
 		switch u := err.(type) {
+		case *RejectError, *RetryError, *RecipientsError: // nil pointers
+			return nil
 		case interface{ Unwrap() error }:
 			err = u.Unwrap()
 		case interface{ Unwrap() []error }:
@@ -32,10 +34,15 @@ func findWithin(err error, budget *int) error {
 }
 
 // verdictIn is err itself when it is a verdict, or what its method As makes one.
+// A nil pointer says nothing: most likely it was meant to be no error at all.
 func verdictIn(err error) error {
-	switch err.(type) {
-	case *RejectError, *RetryError, *RecipientsError:
-		return err
+	switch v := err.(type) {
+	case *RejectError:
+		return orNil(v)
+	case *RetryError:
+		return orNil(v)
+	case *RecipientsError:
+		return orNil(v)
 	}
 	as, ok := err.(interface{ As(any) bool })
 	if !ok {
@@ -55,6 +62,17 @@ func verdictIn(err error) error {
 		return each
 	}
 	return nil
+}
+
+// orNil is v, or nil when v is a nil pointer.
+func orNil[E any, P interface {
+	*E
+	error
+}](v P) error {
+	if v == nil {
+		return nil
+	}
+	return v
 }
 
 func findInAll(errs []error, budget *int) error {

@@ -72,17 +72,18 @@ func (g *gate) failed(now time.Time, why error) *turn {
 		g.close()
 		return &turn{held: true, failures: g.failures, why: why}
 	}
-	if !g.rampFrom.IsZero() {
-		g.rampFrom = now // the rate rises no further for the time being
-	}
 	return nil
 }
 
 // store counts whether the end of a lease, or a lease, could be had from the
-// queue, and pauses when it could not.
+// queue, and pauses when it could not. Those in hand when a pause begins may fail
+// as well, and count once together.
 func (g *gate) store(now time.Time, ok bool) {
-	if ok {
+	switch {
+	case ok:
 		g.storeFailures = 0
+		return
+	case now.Before(g.storeUntil):
 		return
 	}
 	pause := min(storePause<<min(g.storeFailures, 10), storePauseCap)

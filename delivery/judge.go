@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -38,7 +39,7 @@ func judge(m *queue.Message, err error) (j judgement) {
 	}
 	defer func() {
 		if v := recover(); v != nil {
-			j = judgement{owed: len(owed), rejected: j.rejected, backoff: true, panics: []*panicError{{value: v}}}
+			j = judgement{owed: len(owed), rejected: j.rejected, backoff: true, panics: []*panicError{{v, debug.Stack()}}}
 		}
 	}()
 	j.owed = len(owed)

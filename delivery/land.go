@@ -22,8 +22,16 @@ type landing struct {
 	reason  error
 	next    time.Time
 	tally   tally
-	stored  bool        // all that had to be written was
+	stored  bool        // the queue can be written to
 	aside   queue.Lease // to be kept until the hold ends
+}
+
+// wrote notes how a write to the queue ended. Want of space is no reason to
+// pause: deliveries are what makes room, and the end of one needs none.
+func (r *landing) wrote(err error) {
+	if err != nil && !errors.Is(err, queue.ErrNoSpace) && !errors.Is(err, queue.ErrBusy) {
+		r.stored = false
+	}
 }
 
 // land carries a verdict out: it settles recipients, ends the lease, and counts.
@@ -35,14 +43,13 @@ func (p *Pool) land(ctx context.Context, a *attempt, err error) {
 			p.panicked("adapter", a.msg.ID, pe)
 		}
 	}
-	asked := len(a.to) > 0
-	if after := p.cfg.After; after != nil && asked {
+	if after := p.cfg.After; after != nil && a.asked {
 		ctx, cancel := p.hookContext(ctx)
 		p.guard("after", a, func() { after(ctx, a.msg, err) })
 		cancel()
 	}
 	r := landing{reason: reasonOf(err), stored: true}
-	if asked {
+	if a.asked {
 		r.tally = fails
 		if j.works() {
 			r.tally = works
@@ -50,7 +57,7 @@ func (p *Pool) land(ctx context.Context, a *attempt, err error) {
 	}
 	p.carryOut(ctx, a, &j, &r, err)
 	if len(j.unknown) > 0 {
-		r.reason = errors.Join(r.reason, fmt.Errorf("the verdict names who is not owed: %.500q", j.unknown))
+		r.reason = errors.Join(r.reason, notOwed(j.unknown))
 	}
 	turned, back := p.gate.finish(a.probe, r.tally, r.reason, r.stored)
 	if r.aside != nil {
@@ -70,16 +77,22 @@ func (p *Pool) land(ctx context.Context, a *attempt, err error) {
 	}
 }
 
+// notOwed tells of some of the strangers in a verdict.
+func notOwed(names []string) error {
+	const some = 10
+	return fmt.Errorf("the verdict names %d who are not owed: %.320q", len(names), names[:min(len(names), some)])
+}
+
 // carryOut decides how the lease ends and ends it.
 func (p *Pool) carryOut(ctx context.Context, a *attempt, j *judgement, r *landing, err error) {
 	switch {
 	case err != nil && p.forced.Load():
 		r.outcome, r.tally = "released", untold
 		p.settle(a, delivered(j.done), r)
-		r.stored = p.release(a.lease) && r.stored
+		r.wrote(p.release(a.lease))
 	case j.owed == 0 && !j.rejected:
 		r.outcome, r.reason = "acked", nil
-		r.stored = p.stored("ack", a.lease, a.lease.Ack(context.Background()))
+		r.wrote(p.wrote("ack", a.lease, a.lease.Ack(context.Background())))
 	case j.owed == 0 || j.whole:
 		r.outcome = "rejected"
 		p.settle(a, j.done, r)
@@ -93,12 +106,8 @@ func (p *Pool) carryOut(ctx context.Context, a *attempt, j *judgement, r *landin
 			kind = queue.KindPanic
 		}
 		p.bury(ctx, a, kind, r)
-	case a.probe && r.tally == fails && j.told == 0:
-		// Costs no attempt. It is kept in hand until the hold ends, so
-		// that the next probe is of another message, and cannot be read
-		// meanwhile.
-		r.outcome, r.aside = "released", a.lease
-		a.msg.Expire()
+	case a.probe && r.tally == fails:
+		p.probed(a, j, r)
 	default:
 		r.outcome = "retry"
 		switch {
@@ -109,15 +118,29 @@ func (p *Pool) carryOut(ctx context.Context, a *attempt, j *judgement, r *landin
 		}
 		p.settle(a, j.done, r)
 		r.next = time.Now().Add(p.delay(a.msg.Attempt, j))
-		ok := p.stored("retry", a.lease, a.lease.Retry(context.Background(), r.next, r.reason))
-		r.stored = ok && r.stored
+		r.wrote(p.wrote("retry", a.lease, a.lease.Retry(context.Background(), r.next, r.reason)))
 	}
+}
+
+// probed ends the attempt of a message that a held adapter failed. It costs no
+// attempt, and the next probe is of another message: the one told when to come
+// again waits, the other is kept in hand until the hold ends and cannot be read
+// meanwhile.
+func (p *Pool) probed(a *attempt, j *judgement, r *landing) {
+	r.outcome = "released"
+	if j.told == 0 || j.backoff {
+		r.aside = a.lease
+		a.msg.Expire()
+		return
+	}
+	r.next = time.Now().Add(max(j.told, 2*probeEvery))
+	r.wrote(p.wrote("retry", a.lease, a.lease.Retry(context.Background(), r.next, nil)))
 }
 
 // settle writes down who is done.
 func (p *Pool) settle(a *attempt, done []queue.Outcome, r *landing) {
 	if len(done) > 0 {
-		r.stored = p.stored("settle", a.lease, a.lease.Settle(context.Background(), done))
+		r.wrote(p.wrote("settle", a.lease, a.lease.Settle(context.Background(), done)))
 	}
 }
 
@@ -139,8 +162,8 @@ func (p *Pool) bury(ctx context.Context, a *attempt, kind queue.Kind, r *landing
 		p.guard("on_dead", a, func() { onDead(ctx, a.msg, cause) })
 		cancel()
 	}
-	if !p.stored("bury", a.lease, a.lease.Bury(context.Background(), cause)) {
-		r.stored = false
+	if err := p.wrote("bury", a.lease, a.lease.Bury(context.Background(), cause)); err != nil {
+		r.wrote(err)
 		return
 	}
 	if p.cfg.Hooks.DeliveryDead != nil {

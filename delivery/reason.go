@@ -27,8 +27,9 @@ func recovered(f func() error) (err error) {
 // maxText is the most octets of an adapter's error that are kept.
 const maxText = 2048
 
-// text is what err says, in bounds. An error whose Error panics, as that of a
-// nil pointer may, is said to.
+// text is what err says, in bounds and never "": what is rejected without a word
+// is rejected all the same. An error whose Error panics, as that of a nil pointer
+// may, is said to.
 func text(err error) (s string) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -36,6 +37,9 @@ func text(err error) (s string) {
 		}
 	}()
 	s = err.Error()
+	if s == "" {
+		return "no reason given"
+	}
 	if len(s) > maxText {
 		s = s[:maxText] + "…"
 	}

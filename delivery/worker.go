@@ -82,16 +82,15 @@ func (p *Pool) cannotLease(err error) {
 }
 
 // release gives a message back that was not delivered.
-func (p *Pool) release(l queue.Lease) bool {
-	return p.stored("release", l, l.Release(context.Background()))
+func (p *Pool) release(l queue.Lease) error {
+	return p.wrote("release", l, l.Release(context.Background()))
 }
 
-// stored tells of what the queue could not write. The lease has ended all the
+// wrote tells of what the queue could not write. The lease has ended all the
 // same, and the message is offered again.
-func (p *Pool) stored(op string, l queue.Lease, err error) bool {
-	if err == nil {
-		return true
+func (p *Pool) wrote(op string, l queue.Lease, err error) error {
+	if err != nil {
+		telemetry.Emit(p.cfg.Hooks.SpoolError, telemetry.SpoolError{Op: op, ID: string(l.Message().ID), Err: err})
 	}
-	telemetry.Emit(p.cfg.Hooks.SpoolError, telemetry.SpoolError{Op: op, ID: string(l.Message().ID), Err: err})
-	return false
+	return err
 }
