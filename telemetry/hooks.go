@@ -125,17 +125,20 @@ type MessageEnqueueError struct {
 	Size   int64 // octets attempted
 }
 
-// DeliveryResult: an attempt at delivery ended.
+// DeliveryResult: an attempt at delivery ended. It tells the verdict; that it could
+// not be written down, and that the message is offered again, a SpoolError tells.
+// An attempt that was abandoned is told again as late when the adapter returns
+// after all: nothing comes of it then.
 type DeliveryResult struct {
 	ID       string
 	Attempt  int
-	Outcome  string // acked, partial, retry, rejected, spent, released, abandoned
-	Reason   error  // nil when acked
+	Outcome  string // acked, partial, retry, rejected, spent, released, abandoned; late
+	Reason   error  // nil when acked, unless the verdict names who was not owed
 	Duration time.Duration
 	Age      time.Duration // since received
 	MailFrom string
 	Rcpts    []string  // the recipients attempted
-	Next     time.Time // of a retry
+	Next     time.Time // of what is tried again at a time
 	Panicked bool
 }
 
