@@ -144,7 +144,9 @@ func (c *Conn) lost(err error) answer {
 	case errTLSRecord:
 		return answer{close: closedJunk, err: err}
 	case errTimeout:
-		return answer{reply: replyTimeout, reason: "timeout waiting for a command", close: closedTimeout}
+		return answer{reply: replyTimeout, reason: "no command came in time: " + c.whichTimeout(), close: closedTimeout}
+	case errBusy:
+		return answer{reply: replyTimeout, reason: "no command came in 30s, and connections run out: limits.connections", close: closedTimeout}
 	case errDrain:
 		return answer{reply: replyDrain, reason: "drain", close: closedDrain}
 	}
@@ -155,12 +157,23 @@ func (c *Conn) lost(err error) answer {
 	return a
 }
 
+// whichTimeout is the option by which a wait for a command has just ended.
+func (c *Conn) whichTimeout() string {
+	switch p := c.phase(); {
+	case p <= phaseReady && c.timeouts.Session > 0 && !c.clock.due.Before(c.started.Add(c.timeouts.Session)):
+		return "timeouts.session"
+	case p == phaseBDAT && c.clock.due.Sub(c.clock.began) != c.timeouts.Command:
+		return "timeouts.data"
+	}
+	return "timeouts.command"
+}
+
 // lostText is the answer to an error of waiting for text.
 func (c *Conn) lostText(err error) answer {
 	if err == errTimeout {
-		a := answer{reply: replyTimeout, stage: stageMessage, reason: "timeout in the text", close: closedTimeout}
+		a := answer{reply: replyTimeout, stage: stageMessage, reason: "no text came in time: timeouts.data", close: closedTimeout}
 		if c.decoder.bareLF > 0 {
-			a.reason = "timeout in the text, which has a bare LF: bare_lf" // the peer may believe that it has ended
+			a.reason = "no text came in time: timeouts.data; it has a bare LF: bare_lf" // the peer may believe that it has ended
 		}
 		return a
 	}

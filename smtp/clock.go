@@ -13,6 +13,7 @@ const busyCommand = 30 * time.Second
 
 var (
 	errTimeout = errors.New("smtp: the peer took too long")
+	errBusy    = errors.New("smtp: the peer took too long while connections run out")
 	errDrain   = errors.New("smtp: draining")
 )
 
@@ -142,7 +143,7 @@ func (c *Conn) woken(n int, err error) error {
 	case !c.clock.due.IsZero() && !now.Before(c.clock.due):
 		return errTimeout
 	case c.cfg.Busy != nil && now.Sub(c.clock.began) >= busyCommand && c.cfg.Busy():
-		return errTimeout
+		return errBusy
 	}
 	return c.clearReadDeadline() // it struck early
 }

@@ -373,6 +373,38 @@ func TestSessionEndsOnTheHour(t *testing.T) {
 	})
 }
 
+// TestEachTimeoutIsNamed: the reply is one and the same, so the reason says by
+// which option it came.
+func TestEachTimeoutIsNamed(t *testing.T) {
+	for _, c := range []struct {
+		want  string
+		after time.Duration
+		cfg   Config
+		say   func(d *dialog)
+	}{
+		{"timeouts.command", 5 * time.Minute, Config{}, func(d *dialog) { d.want("220") }},
+		{"timeouts.session", time.Minute, Config{Timeouts: Timeouts{Session: time.Minute}}, func(d *dialog) { d.want("220") }},
+		{"limits.connections", 30 * time.Second, Config{Busy: func() bool { return true }}, func(d *dialog) { d.want("220") }},
+		{"timeouts.data", 3 * time.Minute, Config{}, func(d *dialog) { d.envelope(); d.ask("DATA", "354") }},
+		{"timeouts.data", 3 * time.Minute, Config{}, func(d *dialog) { d.envelope(); d.chunk("BDAT 1\r\na", "250") }},
+		{"timeouts.data", 3 * time.Minute, Config{}, func(d *dialog) { d.envelope(); d.send("BDAT 2\r\na") }},
+	} {
+		t.Run(c.want, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				reason := ""
+				c.cfg.OnRefused = func(_ *Conn, r Refusal) { reason = r.Reason }
+				d := begin(t, c.cfg, &fake{})
+				c.say(d)
+				d.want("421 4.4.2")
+				d.over(closedTimeout, c.after+linger)
+				if !strings.HasSuffix(reason, ": "+c.want) {
+					t.Errorf("reason %q", reason)
+				}
+			})
+		})
+	}
+}
+
 func TestNoTimeoutsWaitForEver(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		none := Timeouts{Command: -1, TLS: -1, Data: -1, Write: -1, Session: -1, DataRate: -1}
