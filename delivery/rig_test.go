@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -38,8 +39,16 @@ type rig struct {
 // rig.start. The pool and the queue are closed for it.
 func onRig(t *testing.T, cfg delivery.Config, test func(t *testing.T, r *rig)) {
 	t.Helper()
+	onRigOf(t, func(*rig) delivery.Config { return cfg }, test)
+}
+
+// onRigOf is onRig with a cfg made on the fake clock, as it must be when its
+// funcs wait on channels.
+func onRigOf(t *testing.T, config func(r *rig) delivery.Config, test func(t *testing.T, r *rig)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{T: t, q: memqueue.New(nil)}
+		cfg := config(r)
 		if cfg.Queue == nil {
 			cfg.Queue = r.q
 		}
@@ -87,6 +96,28 @@ func (r *rig) end() {
 	}
 }
 
+// drained ends Run's ctx and waits until it has returned.
+func (r *rig) drained() {
+	r.Helper()
+	r.stop()
+	synctest.Wait()
+	select {
+	case err := <-r.ran:
+		r.ran <- err
+	default:
+		r.Fatal("Run has not returned")
+	}
+}
+
+// running fails the test when Run has returned.
+func (r *rig) running() {
+	r.Helper()
+	synctest.Wait()
+	if len(r.ran) > 0 {
+		r.Fatal("Run has returned")
+	}
+}
+
 // after lets time pass, and what happens in it.
 func (r *rig) after(d time.Duration) {
 	<-time.After(d)
@@ -127,11 +158,31 @@ func (r *rig) put(to ...string) queue.ID {
 	return m.ID
 }
 
+// leased commits a message and leases it in one.
+func (r *rig) leased(to ...string) queue.Lease {
+	r.Helper()
+	l, err := r.draft(to...).CommitLeased(r.Context(), queue.Final{})
+	if err != nil {
+		r.Fatal(err)
+	}
+	return l
+}
+
 func (r *rig) get(id queue.ID) queue.Entry {
 	r.Helper()
 	e, err := r.q.Get(r.Context(), id)
 	if err != nil {
 		r.Fatal(err)
+	}
+	return e
+}
+
+// is checks a message's state and the failed attempts it has cost.
+func (r *rig) is(id queue.ID, state queue.State, attempts int) queue.Entry {
+	r.Helper()
+	e := r.get(id)
+	if e.State != state || e.Attempts != attempts {
+		r.Errorf("%s after %d attempts, want %s after %d", e.State, e.Attempts, state, attempts)
 	}
 	return e
 }
@@ -164,6 +215,9 @@ func (r *rig) last() telemetry.DeliveryResult {
 	return r.results[len(r.results)-1]
 }
 
+// errExit ends the goroutine, as a test's Fatal does.
+func errExit() error { runtime.Goexit(); return nil }
+
 // calls counts what an adapter is given.
 type calls struct {
 	mu  sync.Mutex
@@ -177,6 +231,18 @@ func (c *calls) add(m *queue.Message) int {
 	defer c.mu.Unlock()
 	c.ids, c.at, c.try = append(c.ids, m.ID), append(c.at, time.Now()), append(c.try, m.Attempt)
 	return len(c.ids)
+}
+
+// of is how often a message was given.
+func (c *calls) of(id queue.ID) (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, i := range c.ids {
+		if i == id {
+			n++
+		}
+	}
+	return n
 }
 
 func (c *calls) n() int {
