@@ -42,6 +42,7 @@ func (s *Server) open(ctx context.Context, c *smtp.Conn, l *live, set *settings)
 	if err := ss.welcome(ctx); err != nil {
 		return nil, err
 	}
+	ss.tx.Connected()
 	l.met(c, SessionIdle)
 	return ss, nil
 }
@@ -62,7 +63,10 @@ func (s *session) ask(ctx context.Context, stage policy.Stage) error {
 
 // Hello implements smtp.Session.
 func (s *session) Hello(ctx context.Context, name string) error {
-	s.tx.Hello, s.tx.TLS = name, s.conn.TLS()
+	if state := s.conn.TLS(); state != nil && s.tx.TLS == nil {
+		s.tx.Secured(state)
+	}
+	s.tx.Hello = name
 	err := s.ask(ctx, policy.StageHello)
 	if err != nil {
 		s.tx.Hello = ""

@@ -44,7 +44,9 @@ const (
 // not known yet; then when it is. Case does not count, domains are compared by
 // A-label, and a local part in quotes is the one without them.
 //
-// Allow means that this list has no objection; later policies are asked.
+// Allow means that this list has no objection; later policies are asked. About
+// <postmaster> and the postmaster of its own domains a server asks no policy: at
+// RCPT they are always let in.
 type AccessList struct {
 	path string
 	opts AccessListOptions

@@ -56,6 +56,7 @@ type Transaction struct {
 	OpenText func() (io.ReadCloser, error)
 
 	connFacts, txFacts map[string]json.RawMessage
+	atConnect          map[string]json.RawMessage // connFacts after StageConnect: never written
 	factsSize          int
 	sharedFacts        bool // another Transaction reads the maps: copy, then write
 	prepend            []byte
@@ -97,9 +98,10 @@ func (t *Transaction) Open() (io.ReadCloser, error) {
 }
 
 // SetFact keeps what a policy learned, by the key "policy.name"; v is marshalled
-// to JSON. A fact set before MAIL lasts the connection, another the
-// transaction. Setting a key again replaces it. It is an error when v cannot be
-// marshalled or all facts together would pass MaxFacts.
+// to JSON. A fact set before MAIL lasts the connection, but those since
+// StageConnect no longer than to STARTTLS; another lasts the transaction.
+// Setting a key again replaces it. It is an error when v cannot be marshalled or
+// all facts together would pass MaxFacts.
 func (t *Transaction) SetFact(key string, v any) error {
 	raw, err := json.Marshal(v)
 	if err != nil {
@@ -206,6 +208,18 @@ func (t *Transaction) quarantine(reason string) {
 // Tapped is, at StageMessage, the writer that this policy's Tap returned; nil
 // when there is none.
 func (t *Transaction) Tapped() io.Writer { return t.tapped }
+
+// Connected is for the server: StageConnect is over.
+func (t *Transaction) Connected() { t.atConnect, t.sharedFacts = t.connFacts, true }
+
+// Secured is for the server: TLS has begun on a connection in clear. What the
+// client said before counts no more (RFC 3207 §4.2): its hello, and the facts
+// learned since StageConnect.
+func (t *Transaction) Secured(state *tls.ConnectionState) {
+	t.Hello, t.TLS = "", state
+	t.connFacts, t.sharedFacts = t.atConnect, true
+	t.Reset()
+}
 
 // Begin is for the server: a transaction begins with an accepted syntax of MAIL.
 func (t *Transaction) Begin(from smtp.Path, p smtp.MailParams) {
