@@ -313,3 +313,25 @@ func FuzzParseRules(f *testing.F) {
 		}
 	})
 }
+
+// The manual's list is one that can be read.
+func TestTheManualsAccessListIsOne(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../docs/policies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list strings.Builder
+	for line := range strings.Lines(string(page)) {
+		if rule, indented := strings.CutPrefix(line, "    "); indented {
+			list.WriteString(rule)
+		}
+	}
+	rs, err := parseRules("docs/policies.md", []byte(list.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rs.n < 9 {
+		t.Errorf("%d rules", rs.n)
+	}
+}
