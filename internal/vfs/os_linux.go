@@ -25,6 +25,22 @@ func (OS) Space(name string) (Space, error) {
 	}, nil
 }
 
+// SyncDir implements FS.
+func (OS) SyncDir(name string) error {
+	fd, err := openFD(name, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	err = retryEINTR(func() error { return unix.Fsync(fd) })
+	if cerr := unix.Close(fd); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return &fs.PathError{Op: "sync", Path: name, Err: err}
+	}
+	return nil
+}
+
 func datasync(f *os.File) error {
 	return retryEINTR(func() error { return unix.Fdatasync(int(f.Fd())) })
 }

@@ -3,6 +3,7 @@
 package vfs
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 
@@ -20,6 +21,16 @@ func (OS) Space(name string) (Space, error) {
 		Inodes:    uint64(st.Ffree),
 		HasInodes: st.Files > 0,
 	}, nil
+}
+
+// SyncDir implements FS.
+func (OS) SyncDir(name string) error {
+	d, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	return errors.Join(err, d.Close())
 }
 
 // datasync is os.File.Sync, which on macOS asks the disk to empty its cache
