@@ -206,6 +206,15 @@ func entries(t *testing.T, dir string) []string {
 // dead, nothing was left behind half done.
 func (s site) empty(t *testing.T) {
 	t.Helper()
+	s.idle(t)
+	if dead := entries(t, filepath.Join(s.spool, "dead")); len(dead) > 0 {
+		t.Errorf("dead letters: %v", dead)
+	}
+}
+
+// idle wants that all was delivered and nothing is in the middle of anything.
+func (s site) idle(t *testing.T) {
+	t.Helper()
 	within(t, 60*time.Second, "the spool is empty", func() error {
 		for _, state := range []string{"incoming", "committed", "processing"} {
 			if left := entries(t, filepath.Join(s.spool, state)); len(left) > 0 {
@@ -214,7 +223,4 @@ func (s site) empty(t *testing.T) {
 		}
 		return nil
 	})
-	if dead := entries(t, filepath.Join(s.spool, "dead")); len(dead) > 0 {
-		t.Errorf("dead letters: %v", dead)
-	}
 }

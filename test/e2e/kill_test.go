@@ -1,11 +1,13 @@
 package e2e
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/smtp"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,7 +32,8 @@ func TestWhatWasAcceptedSurvivesKillNine(t *testing.T) {
 		}
 	}
 	d := site.start(t)
-	site.empty(t)
+	site.idle(t)
+	site.onlyTornIsDead(t)
 	found := site.delivered(t)
 	for own, text := range accepted {
 		copies := found[own]
@@ -49,6 +52,26 @@ func TestWhatWasAcceptedSurvivesKillNine(t *testing.T) {
 	}
 	t.Logf("%d messages got a 250; %d are there", len(accepted), len(found))
 	d.stop(t)
+}
+
+// onlyTornIsDead wants every dead letter to be what a kill tore as it came in:
+// it never had a 250, and is kept for whoever wants to look.
+func (s site) onlyTornIsDead(t *testing.T) {
+	t.Helper()
+	dir := filepath.Join(s.spool, "dead")
+	for _, name := range entries(t, dir) {
+		text, err := os.ReadFile(filepath.Join(dir, name, "dead.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var note struct{ Kind, Reason string }
+		if err := json.Unmarshal(text, &note); err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, text)
+		}
+		if note.Kind != "corrupt" || note.Reason != "incomplete" {
+			t.Errorf("%s is dead: %s", name, text)
+		}
+	}
 }
 
 // kills is how often to kill.
