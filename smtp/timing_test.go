@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -322,15 +323,15 @@ func TestStallingChunkIsTimedOut(t *testing.T) {
 // for those that wait already.
 func TestBusyServerWaitsLess(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		busy := false
-		d := begin(t, Config{Busy: func() bool { return busy }}, &fake{})
+		var busy atomic.Bool
+		d := begin(t, Config{Busy: busy.Load}, &fake{})
 		d.want("220")
 		time.Sleep(40 * time.Second)
 		synctest.Wait()
 		d.ask("NOOP", "250")
 		time.Sleep(35 * time.Second)
 		synctest.Wait()
-		busy = true
+		busy.Store(true)
 		d.want("421 4.4.2")
 		d.over(closedTimeout, 100*time.Second+linger) // the second look of that wait
 	})
