@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"time"
 
@@ -15,7 +16,7 @@ const (
 	// probeEvery is how far apart the attempts of a held adapter begin.
 	probeEvery = 10 * time.Second
 	// rampRate is how many attempts a second may begin right after a hold;
-	// they double each second, and after rampTime are not counted any more.
+	// the rate doubles each second, and there is none after rampTime.
 	rampRate = 10
 	rampTime = 10 * time.Second
 	// maxAside is how many messages that failed as probes are kept aside in
@@ -52,8 +53,8 @@ type gate struct {
 	nextProbe time.Time
 	aside     []queue.Lease // failed as probes; released when the hold ends
 
-	rampFrom  time.Time // zero: no ramp
-	nextStart time.Time
+	rampFrom time.Time // zero: no ramp
+	turns    int       // taken on the ramp
 
 	storeFailures int // in a row
 	storeUntil    time.Time
@@ -89,6 +90,9 @@ func (g *gate) pass(ctx context.Context) (probe bool, err error) {
 // look tells how long to wait before the next lease; 0 grants it. turn is the
 // caller's on the ramp.
 func (g *gate) look(now time.Time, turn *time.Time) (wait time.Duration, probe bool) {
+	if g.held {
+		*turn = time.Time{} // of an earlier ramp
+	}
 	switch {
 	case g.abandoned >= g.workers:
 		return forever, false
@@ -108,19 +112,22 @@ func (g *gate) look(now time.Time, turn *time.Time) (wait time.Duration, probe b
 // pace tells how long the ramp asks to wait. The first call takes a turn, which
 // is the caller's own, so that one waiter wakes for each turn.
 func (g *gate) pace(now time.Time, turn *time.Time) time.Duration {
-	since := now.Sub(g.rampFrom)
-	if g.rampFrom.IsZero() || since >= rampTime {
+	if g.rampFrom.IsZero() || now.Sub(g.rampFrom) >= rampTime {
 		g.rampFrom = time.Time{}
 		return 0
 	}
 	if turn.IsZero() {
-		*turn = g.nextStart
-		if turn.Before(now) {
-			*turn = now
-		}
-		g.nextStart = turn.Add(time.Second / time.Duration(rampRate<<int(since/time.Second)))
+		*turn = g.rampFrom.Add(rampTurn(g.turns))
+		g.turns++
 	}
 	return max(turn.Sub(now), 0)
+}
+
+// rampTurn is when turn n comes. The rate is rampRate·2^t, so that by t
+// rampRate/ln 2·(2^t-1) turns have come, however early they were taken.
+func rampTurn(n int) time.Duration {
+	t := math.Log2(1 + float64(n)*math.Ln2/rampRate)
+	return min(time.Duration(t*float64(time.Second)), rampTime)
 }
 
 // wait is called with the lock held and returns without it.

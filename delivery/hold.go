@@ -55,7 +55,7 @@ func (g *gate) worked(now time.Time) (*turn, []queue.Lease) {
 	}
 	back := g.aside
 	g.held, g.aside = false, nil
-	g.rampFrom, g.nextStart = now, now
+	g.rampFrom, g.turns = now, 0
 	return &turn{failures: failures, why: why}, back
 }
 

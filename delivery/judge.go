@@ -18,6 +18,7 @@ type judgement struct {
 	backoff  bool            // somebody owed waits for the back-off, not only as told
 	panics   []*panicError   // of the message, or of single recipients
 	unknown  []string        // recipients in the verdict that are not owed
+	missing  int             // recipients owed that the verdict leaves out
 }
 
 // works reports whether the adapter did its work: somebody was delivered or
@@ -84,6 +85,7 @@ func (j *judgement) each(owed []queue.Recipient, results map[string]error) {
 			}
 		}
 	}
+	j.missing = len(owed) - known
 	if known < len(results) {
 		j.unknown = strangers(owed, results)
 	}

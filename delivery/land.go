@@ -49,6 +49,9 @@ func (p *Pool) land(ctx context.Context, a *attempt, err error) {
 		cancel()
 	}
 	r := landing{reason: reasonOf(err), stored: true}
+	if j.missing > 0 {
+		r.reason = fmt.Errorf("%w %d recipients were left out", r.reason, j.missing)
+	}
 	if a.asked {
 		r.tally = fails
 		if j.works() {

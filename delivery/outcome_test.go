@@ -90,15 +90,25 @@ func TestVerdictByRecipients(t *testing.T) {
 		{"an error that is its own parts", tree{}, "retry", queue.StateWaiting, []string{a, b, c}, "", backoff, "tree"},
 		{"an error that panics", (*nobody)(nil), "retry", queue.StateWaiting, []string{a, b, c}, "", backoff, "cannot be shown"},
 		{"a reject of an error that panics", delivery.Reject((*nobody)(nil)), "rejected", queue.StateDead, []string{a, b, c}, "", 0, "cannot be shown"},
+		{"a nil pointer to a refusal", (*delivery.RejectError)(nil), "retry", queue.StateWaiting, []string{a, b, c}, "", backoff, "cannot be shown"},
+		{"a nil pointer to a retry", (*delivery.RetryError)(nil), "retry", queue.StateWaiting, []string{a, b, c}, "", backoff, "cannot be shown"},
+		{"a nil pointer to results", (*delivery.RecipientsError)(nil), "retry", queue.StateWaiting, []string{a, b, c}, "", backoff, "cannot be shown"},
+		{"a reject without a word", delivery.Reject(errors.New("")), "rejected", queue.StateDead, []string{a, b, c}, "", 0, "no reason given"},
+		{"a plain error without a word", errors.New(""), "retry", queue.StateWaiting, []string{a, b, c}, "", backoff, "no reason given"},
+		{"per recipient within reject", delivery.Reject(each(a, nil)), "rejected", queue.StateDead, []string{a, b, c}, "", 0, "per recipient"},
+		{"reject within per recipient, wrapped", fmt.Errorf("app: %w", each(a, fmt.Errorf("x: %w", no), b, nil, c, nil)), "rejected", queue.StateDead, nil, "a-b+c+", 0, "x: no such user"},
 		{"an error of a megabyte", errors.New(strings.Repeat("x", 1<<20)), "retry", queue.StateWaiting, []string{a, b, c}, "", backoff, "xxx…"},
 
 		{"each delivered", each(a, nil, b, nil, c, nil), "acked", "", nil, "", 0, ""},
 		{"each delivered, wrapped", fmt.Errorf("app: %w", each(a, nil, b, nil, c, nil)), "acked", "", nil, "", 0, ""},
-		{"none named", delivery.PerRecipient(nil), "retry", queue.StateWaiting, []string{a, b, c}, "", backoff, ""},
+		{"none named", delivery.PerRecipient(nil), "retry", queue.StateWaiting, []string{a, b, c}, "", backoff, "per recipient: 3 recipients were left out"},
 		{"one missing", each(a, nil, c, nil), "partial", queue.StateWaiting, []string{b}, "a+c+", backoff, ""},
 		{"one plain", each(a, nil, b, errAdapter, c, nil), "partial", queue.StateWaiting, []string{b}, "a+c+", backoff, "b@y.example: the backend is away"},
 		{"one rejected, one plain", each(a, nil, b, errAdapter, c, no), "partial", queue.StateWaiting, []string{b}, "a+c-", backoff, ""},
 		{"one rejected, the rest plain", each(a, errAdapter, b, errAdapter, c, no), "partial", queue.StateWaiting, []string{a, b}, "c-", backoff, ""},
+		{"one rejected without a word, one plain", each(a, nil, b, errAdapter, c, delivery.Reject(errors.New(""))), "partial", queue.StateWaiting, []string{b}, "a+c-", backoff, ""},
+		{"one joined rejects, one plain", each(a, errors.Join(no, no), b, errAdapter, c, nil), "partial", queue.StateWaiting, []string{b}, "a-c+", backoff, ""},
+		{"one whose error panics", each(a, (*nobody)(nil), b, nil, c, nil), "partial", queue.StateWaiting, []string{a}, "b+c+", backoff, "cannot be shown"},
 		{"one rejected, the rest delivered", each(a, nil, b, no, c, nil), "rejected", queue.StateDead, nil, "a+b-c+", 0, "b@y.example: no such user"},
 		{"each rejected", each(a, no, b, no, c, no), "rejected", queue.StateDead, nil, "a-b-c-", 0, "c@y.example: no such user"},
 		{"all plain", each(a, errAdapter, b, errAdapter, c, errAdapter), "retry", queue.StateWaiting, []string{a, b, c}, "", backoff, ""},
@@ -160,19 +170,24 @@ func TestVerdictByRecipients(t *testing.T) {
 func TestAStrangerInTheVerdictIsLogged(t *testing.T) {
 	t.Parallel()
 	adapter := delivery.AdapterFunc(func(context.Context, *queue.Message) error {
-		return delivery.PerRecipient(map[string]error{a: nil, "x@y.example": nil})
+		results := map[string]error{a: nil}
+		for i := range 1000 {
+			results[fmt.Sprintf("%03d@%s.example", i, strings.Repeat("x", 1000))] = nil
+		}
+		return delivery.PerRecipient(results)
 	})
 	onRig(t, delivery.Config{Adapter: adapter}, func(t *testing.T, r *rig) {
 		r.start()
 		r.gone(r.put(a))
-		if why := r.last().Reason; why == nil || !strings.Contains(why.Error(), "x@y.example") {
-			t.Errorf("told %v", why)
+		why := r.last().Reason
+		if why == nil || !strings.Contains(why.Error(), "000@xxx") || !strings.Contains(why.Error(), "1000 who are not owed") || len(why.Error()) > 5000 {
+			t.Errorf("told %.5000v", why)
 		}
 	})
 }
 
-// TestNarrowing: who is settled is not offered again, and a message of which
-// somebody was ever rejected ends dead when none is owed.
+// Who is settled is not offered again, and a message of which somebody was ever
+// rejected ends dead when none is owed.
 func TestOnlyThoseOwedAreOfferedAgain(t *testing.T) {
 	t.Parallel()
 	var asked []string

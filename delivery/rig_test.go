@@ -147,15 +147,21 @@ func (r *rig) draft(to ...string) queue.Draft {
 	return d
 }
 
-// put commits a message and waits until all is at rest.
-func (r *rig) put(to ...string) queue.ID {
+func (r *rig) commit(to ...string) queue.ID {
 	r.Helper()
 	m, err := r.draft(to...).Commit(r.Context(), queue.Final{})
 	if err != nil {
 		r.Fatal(err)
 	}
-	synctest.Wait()
 	return m.ID
+}
+
+// put commits a message and waits until all is at rest.
+func (r *rig) put(to ...string) queue.ID {
+	r.Helper()
+	id := r.commit(to...)
+	synctest.Wait()
+	return id
 }
 
 // leased commits a message and leases it in one.
