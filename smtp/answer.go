@@ -74,7 +74,7 @@ func (c *Conn) give(a answer) answer {
 		c.cfg.OnRefused(c, c.asRefusal(a))
 	}
 	if !c.inTx {
-		c.from = Path{} // it was kept for the refusal that ended the transaction
+		c.forgetSender() // it was kept for the refusal that ended the transaction
 	}
 	return a
 }
@@ -85,10 +85,20 @@ func (c *Conn) asRefusal(a answer) Refusal {
 	case "":
 		r.Stage = stageCommand
 	case stageMail, stageRcpt, stageData, stageMessage:
-		r.MailFrom = c.from.String()
+		r.MailFrom = c.sender()
 	}
 	return r
 }
+
+// sender is the reverse-path of the transaction, for a Refusal.
+func (c *Conn) sender() string {
+	if c.hasFrom && c.from.IsNull() {
+		return "<>"
+	}
+	return c.from.String()
+}
+
+func (c *Conn) forgetSender() { c.from, c.hasFrom = Path{}, false }
 
 // isError reports whether a reply counts against Limits.Errors.
 func isError(code int) bool { return code >= 500 && code <= 504 || code == 555 }

@@ -82,8 +82,8 @@ type Refusal struct {
 	Reply    *Reply
 	Err      error  // the Session's error when the reply is not itself; else nil
 	Reason   string // why the engine refused, for the log; "" when the Session did
-	MailFrom string
-	Rcpt     string
+	MailFrom string // the reverse-path, "<>" for the null one; "" when there is none
+	Rcpt     string // at rcpt: the recipient in question
 }
 
 // Closing is how a connection ended.

@@ -35,6 +35,7 @@ type Conn struct {
 
 	over       answer // the last given: its close ends the dialogue
 	from       Path   // of the transaction, for Refusal
+	hasFrom    bool   // from is known; it may be the null path
 	utf8       bool   // MAIL had SMTPUTF8
 	afterData  bool   // DATA was refused: what follows may be the text
 	inTx       bool   // Mail was accepted and the transaction has not ended

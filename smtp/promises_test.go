@@ -280,6 +280,7 @@ func TestRefusalsAreReported(t *testing.T) {
 	run(map[string]string{"rcpt no@y.example": "error secret", "end": "554 5.7.1 Spam"},
 		"FOO\r\nEHLO a b\r\nHELO x\r\nMAIL FROM:<a@x.example> SIZE=99999999\r\nMAIL FROM:<a@x.example>\r\n"+
 			"RCPT TO:<no@y.example>\r\nRCPT TO:<b@y>x\r\nRCPT TO:<b@y.example>\r\nDATA\r\na\r\n.\r\nDATA\r\nSTARTTLS\r\nGET /\r\n")
+	run(map[string]string{"rcpt no@y.example": "550 5.7.1 No"}, "HELO x\r\nMAIL FROM:<>\r\nRCPT TO:<no@y.example>\r\nRSET\r\nRCPT TO:<no@y.example>\r\n")
 	want := []string{
 		"connect|554 5.7.1 Away|<nil>|||",
 		"command|500 5.5.2 Command not recognised|<nil>|||",
@@ -290,6 +291,8 @@ func TestRefusalsAreReported(t *testing.T) {
 		"message|554 5.7.1 Spam|<nil>||a@x.example|",
 		"data|503 5.5.1 Send MAIL first|<nil>|||",
 		"starttls|502 5.5.1 STARTTLS is not offered|<nil>|||",
+		"rcpt|550 5.7.1 No|<nil>||<>|no@y.example",
+		"rcpt|503 5.5.1 Send MAIL first|<nil>|||",
 	}
 	if a, b := strings.Join(got, "\n"), strings.Join(want, "\n"); a != b {
 		t.Error(diff("refusals", a, b))

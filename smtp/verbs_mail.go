@@ -18,12 +18,12 @@ func cutKeyword(args []byte, keyword string) (rest []byte, ok bool) {
 }
 
 func (c *Conn) doMail(ctx context.Context, args []byte) answer {
-	c.from = Path{}
+	c.forgetSender()
 	from, p, wrong := parseMail(args)
 	if wrong != nil {
 		return answer{reply: wrong, stage: stageMail}
 	}
-	c.from = from
+	c.from, c.hasFrom = from, true
 	if p.Size > c.limits.MessageSize {
 		c.hit("limits.message_size", p.Size, c.limits.MessageSize)
 		return answer{reply: replyTooBig, stage: stageMail, reason: "limits.message_size"}

@@ -69,7 +69,7 @@ type SessionRejected struct {
 	Code     int    // its first number
 	Reason   string // why, for us: never sent to the peer
 	Policy   string // the policy that refused; "" when the engine or a limit did
-	MailFrom string // the reverse-path; "" before MAIL and for the null sender
+	MailFrom string // the reverse-path, "<>" for the null one; "" when there is none
 	Rcpt     string // at rcpt: the recipient in question
 }
 
@@ -116,11 +116,12 @@ type MessageDiscarded struct {
 	Size     int64
 }
 
-// MessageEnqueueError: a message could not be taken into the queue.
+// MessageEnqueueError: a message could not be taken into the queue, or what there
+// is of one that broke off could not be removed from it (discard).
 type MessageEnqueueError struct {
 	Session
 	ID     string // "" when not even begun
-	Reason string // full, no_space, busy, sick, too_large, closed, error
+	Reason string // full, no_space, busy, sick, too_large, closed, error, discard
 	Err    error
 	Size   int64 // octets attempted
 }

@@ -55,8 +55,8 @@ func (lg *logger) messageQueued(e telemetry.MessageQueued) {
 		sender(e.MailFrom).
 		rcpts(e.Rcpts).
 		num("size", e.Size).
-		text("message_id", e.MessageID).
-		text("tls", e.TLS).
+		always("message_id", e.MessageID).
+		always("tls", e.TLS).
 		took("duration", e.Duration).
 		log("accepted")
 }

@@ -128,6 +128,14 @@ func (n *line) text(key, s string) *line {
 	return n.add(key, slog.StringValue(clean(s, maxText)))
 }
 
+// always is text for a key that is there even when there is nothing to say.
+func (n *line) always(key, s string) *line {
+	if n.off {
+		return n
+	}
+	return n.add(key, slog.StringValue(clean(s, maxText)))
+}
+
 // free adds text in which mail addresses may stand.
 func (n *line) free(key, s string) *line {
 	if n.off {
@@ -145,6 +153,9 @@ func (n *line) sender(from string) *line {
 }
 
 func (n *line) address(key, a string) *line {
+	if a == "<>" {
+		return n.text(key, a) // nobody's
+	}
 	if a == "" || n.off || n.lg.opts.Addresses == None {
 		return n
 	}

@@ -64,6 +64,7 @@ func story(h telemetry.Hooks) {
 	telemetry.Emit(h.PolicyDecision, telemetry.PolicyDecision{Session: s, Policy: "av", Stage: "message", Decision: "error", Reason: "no answer in 30s", Duration: 30 * time.Second})
 	telemetry.Emit(h.SessionRejected, telemetry.SessionRejected{Session: s, Stage: "rcpt", Code: 550, Reply: "550 5.1.1 <b@y.example> is nobody here",
 		Reason: "no user b@y.example, asked 2 lists", Policy: "recipient", MailFrom: "a@x.example", Rcpt: "b@y.example"})
+	telemetry.Emit(h.SessionRejected, telemetry.SessionRejected{Session: s, Stage: "data", Code: 421, Reply: "421 4.3.2 Try again later", Reason: "queue: full", MailFrom: "<>"})
 	telemetry.Emit(h.SmugglingBlocked, telemetry.SmugglingBlocked{Session: s, What: "bare_lf"})
 	telemetry.Emit(h.MessageQueued, telemetry.MessageQueued{Session: s, ID: "01J00000000000000000000000", MailFrom: "a@x.example", Rcpts: []string{"b@y.example", `"c d"@y.example`},
 		Size: 4096, MessageID: "<7@x.example>", TLS: "TLS 1.3", Depth: 3, Commit: 4 * time.Millisecond, Duration: 1234567 * time.Nanosecond})
