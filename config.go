@@ -34,7 +34,8 @@ type Config struct {
 
 	// Recipient judges each recipient of our domains at RCPT, after Policies;
 	// nil accepts each. What it returns is what a policy returns at StageRcpt.
-	// <postmaster> is always accepted.
+	// <postmaster>, and postmaster of a domain that Domains names, is always
+	// accepted.
 	Recipient func(ctx context.Context, to Address) error
 
 	// Policies is asked in order at every stage; the first objection wins.
@@ -61,7 +62,8 @@ type Config struct {
 	// is refused; everyone else's is repaired. nil refuses nobody's.
 	RejectBareNewline []netip.Prefix
 
-	// Hooks is told what happens.
+	// Hooks is told what happens. A hook that panics changes nothing: it is
+	// told to Hooks.Panic.
 	Hooks telemetry.Hooks
 }
 
@@ -77,7 +79,9 @@ type Listener struct {
 	// CertFile and KeyFile are PEM files, read by New and again when they
 	// change. Required unless TLS is TLSDisabled or TLSConfig is set.
 	CertFile, KeyFile string
-	// TLSConfig is used in place of the files.
+	// TLSConfig is used in place of the files. It is copied; TLS 1.2 is the
+	// floor unless its MinVersion says otherwise, and session tickets are
+	// off whatever it says.
 	TLSConfig *tls.Config
 	// Net, when set, is used instead of listening on Address: the server
 	// closes it.

@@ -10,35 +10,38 @@ import (
 // domains is what Config.Domains says: which domains are ours.
 type domains struct {
 	first  string // the first that is named, as given; "" when none is
-	policy Policy // refuses the others at RCPT; nil when any domain is ours
+	named  Policy // refuses at RCPT what is in none of those that are named
+	policy Policy // refuses the others at RCPT; nil when mail for any is taken
 }
 
 func newDomains(names []string) (*domains, error) {
 	d := &domains{}
-	accept, err := policy.AcceptDomains(names...)
-	if err != nil {
-		return nil, err
-	}
 	star := names == nil
+	var named []string
 	for _, name := range names {
 		if name == "*" {
 			star = true
-		} else if d.first == "" {
-			d.first = name
+		} else {
+			named = append(named, name)
 		}
 	}
+	var err error
+	if d.named, err = policy.AcceptDomains(named...); err != nil {
+		return nil, err
+	}
+	if len(named) > 0 {
+		d.first = named[0]
+	}
 	if !star {
-		d.policy = accept
+		d.policy = d.named
 	}
 	return d, nil
 }
 
-// has reports whether mail for a domain is ours to take. The policy is asked, so
-// that there is one opinion of what a domain is.
+// has reports whether a domain is one of those that are named: where mail for
+// any is taken, nothing says which are ours. The policy is asked, so that there
+// is one opinion of what a domain is.
 func (d *domains) has(domain string) bool {
-	if d.policy == nil {
-		return true
-	}
 	t := policy.Transaction{To: []policy.Recipient{{Path: smtp.Path{Local: "x", Domain: domain}}}}
-	return d.policy.Check(context.Background(), policy.StageRcpt, &t) == nil
+	return d.named.Check(context.Background(), policy.StageRcpt, &t) == nil
 }

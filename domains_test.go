@@ -9,10 +9,11 @@ func TestDomainsCompareWithoutCaseAndByALabel(t *testing.T) {
 		domain  string
 		ours    bool
 	}{
-		{nil, "anything.example", true},
+		{nil, "anything.example", false},
 		{[]string{}, "anything.example", false},
-		{[]string{"*"}, "anything.example", true},
-		{[]string{"example.org", "*"}, "anything.example", true},
+		{[]string{"*"}, "anything.example", false},
+		{[]string{"example.org", "*"}, "anything.example", false},
+		{[]string{"*", "example.org"}, "example.org", true},
 		{[]string{"example.org"}, "example.org", true},
 		{[]string{"Example.ORG"}, "eXample.org", true},
 		{[]string{"example.org"}, "sub.example.org", false},

@@ -78,7 +78,9 @@ func TestPostmasterIsAlwaysThere(t *testing.T) {
 		{"no domain is named", nil, "postmaster", "postmaster@mx.test"},
 		{"none is ours", []string{}, "postmaster", "postmaster@mx.test"},
 		{"of ours", []string{"example.org"}, "Postmaster@EXAMPLE.org", "Postmaster@EXAMPLE.org"},
-		{"of any", nil, "postmaster@example.com", "postmaster@example.com"},
+		{"of a named one beside any", []string{"*", "example.org"}, "postmaster@example.org", "postmaster@example.org"},
+		{"of any: policies say whose it is", nil, "postmaster@example.com", ""},
+		{"of any, said by *", []string{"*"}, "postmaster@example.com", ""},
 		{"of another", []string{"example.org"}, "postmaster@example.com", ""},
 		{"anybody else", nil, "b@example.org", ""},
 	} {
