@@ -3,6 +3,7 @@ package incoming
 import (
 	"net/netip"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/incoming-mx/incoming/queue"
@@ -93,7 +94,7 @@ func appendHello(b []byte, hello string, utf8OK bool) []byte {
 		switch {
 		case r < utf8.RuneSelf && helloOctet(byte(r)):
 			b = append(b, byte(r))
-		case r >= 0xa0 && r != utf8.RuneError && utf8OK:
+		case r >= utf8.RuneSelf && r != utf8.RuneError && utf8OK && unicode.IsPrint(r):
 			b = utf8.AppendRune(b, r)
 		default:
 			b = append(b, '?')
@@ -121,7 +122,7 @@ func namable(address string, utf8OK bool) bool {
 		return false
 	}
 	for _, r := range address {
-		if r < ' ' || r == 0x7f || r >= utf8.RuneSelf && (!utf8OK || r < 0xa0) {
+		if r < ' ' || r == 0x7f || r >= utf8.RuneSelf && !(utf8OK && unicode.IsPrint(r)) {
 			return false
 		}
 	}
