@@ -1,6 +1,7 @@
 package incoming_test
 
 import (
+	"bytes"
 	"crypto/tls"
 	"slices"
 	"testing"
@@ -128,16 +129,58 @@ func TestTLSInFourModes(t *testing.T) {
 func TestNoSessionTicketIsSent(t *testing.T) {
 	t.Parallel()
 	ca := testcert.NewCA(t)
-	cert, key := ca.Issue(t, testcert.Options{}).WriteFiles(t, t.TempDir())
+	pair := ca.Issue(t, testcert.Options{})
+	cert, key := pair.WriteFiles(t, t.TempDir())
+	given := &tls.Config{Certificates: []tls.Certificate{pair.TLS}}
+	chosen := &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return given, nil }}
 	srv := incomingtest.NewServer(t, incoming.Config{Listeners: []incoming.Listener{
-		{Name: "mx", Address: "127.0.0.1:0", TLS: incoming.TLSImplicit, CertFile: cert, KeyFile: key}}})
-	tickets := &ticketCounter{ClientSessionCache: tls.NewLRUClientSessionCache(1)}
-	conf := ca.ClientConfig("localhost")
-	conf.ClientSessionCache = tickets
-	c := incomingtest.DialTLS(t, srv.Addr, conf)
-	c.Play("S: 220\nC: EHLO x\nS: 250\nC: QUIT\nS: 221") // a ticket would come before the banner
-	if tickets.put != 0 {
-		t.Errorf("%d tickets", tickets.put)
+		{Name: "files", Address: "127.0.0.1:0", TLS: incoming.TLSImplicit, CertFile: cert, KeyFile: key},
+		{Name: "given", Address: "127.0.0.1:0", TLS: incoming.TLSImplicit, TLSConfig: given},
+		{Name: "chosen", Address: "127.0.0.1:0", TLS: incoming.TLSImplicit, TLSConfig: chosen},
+		{Name: "starttls", Address: "127.0.0.1:0", TLS: incoming.TLSOptional, CertFile: cert, KeyFile: key},
+	}})
+	for _, name := range []string{"files", "given", "chosen", "starttls"} {
+		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+			tickets := &ticketCounter{ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+			conf := ca.ClientConfig("localhost")
+			conf.ClientSessionCache, conf.MaxVersion = tickets, version
+			addr := srv.Server.Addr(name).String()
+			var c *incomingtest.Client
+			if name == "starttls" {
+				c = incomingtest.Dial(t, addr)
+				c.Play("S: 220\nC: EHLO x\nS: 250")
+				c.StartTLS(conf)
+			} else {
+				c = incomingtest.DialTLS(t, addr, conf)
+				c.Expect("220")
+			}
+			c.Play("C: EHLO x\nS: 250\nC: QUIT\nS: 221") // a ticket would come before the first reply
+			if tickets.put != 0 {
+				t.Errorf("%s, %s: %d tickets", name, tls.VersionName(version), tickets.put)
+			}
+		}
+	}
+}
+
+// T13: whatever name is asked for, and none, our certificate is the answer.
+func TestAnyServerNameIsServed(t *testing.T) {
+	t.Parallel()
+	ca := testcert.NewCA(t)
+	pair := ca.Issue(t, testcert.Options{})
+	cert, key := pair.WriteFiles(t, t.TempDir())
+	srv := incomingtest.NewServer(t, incoming.Config{Listeners: []incoming.Listener{
+		{Name: "files", Address: "127.0.0.1:0", TLS: incoming.TLSImplicit, CertFile: cert, KeyFile: key},
+		{Name: "given", Address: "127.0.0.1:0", TLS: incoming.TLSImplicit, TLSConfig: pair.ServerConfig()}}})
+	for _, listener := range []string{"files", "given"} {
+		for _, name := range []string{"localhost", "", "unknown.example", "a_b.example", "192.0.2.1"} {
+			conf := ca.ClientConfig(name)
+			conf.InsecureSkipVerify = true // the name is what is wrong with it
+			c := incomingtest.DialTLS(t, srv.Server.Addr(listener).String(), conf)
+			c.Play("S: 220\nC: EHLO x\nS: 250\nC: QUIT\nS: 221")
+			if got := c.TLS().PeerCertificates[0].Raw; !bytes.Equal(got, pair.TLS.Certificate[0]) {
+				t.Errorf("%s, asked for %q: another certificate", listener, name)
+			}
+		}
 	}
 }
 

@@ -52,7 +52,10 @@ func (c *certFiles) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 // mu.
 func (c *certFiles) look() {
 	seen := statPair(c.files)
-	if same(seen[0], c.seen[0]) && same(seen[1], c.seen[1]) {
+	changed := !same(seen[0], c.seen[0]) || !same(seen[1], c.seen[1])
+	// What could not be read is tried again: a change of its mode shows
+	// nowhere.
+	if !changed && !c.bad {
 		return
 	}
 	// What was seen before reading is kept: a file that is replaced while it
@@ -60,7 +63,11 @@ func (c *certFiles) look() {
 	c.seen = seen
 	pair, err := loadPair(c.files)
 	if err != nil {
+		told := c.bad && !changed
 		c.bad = true
+		if told {
+			return
+		}
 		telemetry.Emit(c.trouble, telemetry.Trouble{Kind: "certificate", Listener: c.listener, Err: err,
 			Text: "the certificate was not read again, the old one stays in use"})
 		return
@@ -177,15 +184,30 @@ func (c *certFiles) tlsConfig() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, SessionTicketsDisabled: true, GetCertificate: c.get}
 }
 
-// adoptTLS is the configuration for a Listener's own TLSConfig.
+// adoptTLS is the configuration for a Listener's own TLSConfig, and so are those
+// that it chooses for a client.
 func adoptTLS(given *tls.Config) (*tls.Config, error) {
 	if len(given.Certificates) == 0 && given.GetCertificate == nil && given.GetConfigForClient == nil {
 		return nil, errors.New("TLSConfig has no certificate")
 	}
+	conf := harden(given)
+	if choose := given.GetConfigForClient; choose != nil {
+		conf.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			chosen, err := choose(hello)
+			if chosen == nil || err != nil {
+				return nil, err
+			}
+			return harden(chosen), nil
+		}
+	}
+	return conf, nil
+}
+
+func harden(given *tls.Config) *tls.Config {
 	conf := given.Clone()
 	if conf.MinVersion == 0 {
 		conf.MinVersion = tls.VersionTLS12
 	}
 	conf.SessionTicketsDisabled = true
-	return conf, nil
+	return conf
 }

@@ -121,6 +121,29 @@ func TestCertificateIsReadAgainWhenItsFilesChange(t *testing.T) {
 		if notAfter, stale := c.status(); stale || !notAfter.Equal(third.TLS.Leaf.NotAfter) {
 			t.Errorf("stale %v, not after %v", stale, notAfter)
 		}
+		// What was made readable without a change that shows is read again.
+		junk := bytes.Repeat([]byte("x"), len(third.CertPEM))
+		if err := os.WriteFile(cert, junk, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		troubles = nil
+		time.Sleep(certLook)
+		serves(third)
+		before, err := os.Stat(cert)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(cert, third.CertPEM, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(cert, before.ModTime(), before.ModTime()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(certLook)
+		serves(third)
+		if _, stale := c.status(); stale || len(troubles) != 2 || troubles[0].Over || !troubles[1].Over {
+			t.Errorf("stale %v, told %+v", stale, troubles)
+		}
 		// Both gone.
 		for _, name := range []string{cert, key} {
 			if err := os.Remove(name); err != nil {
@@ -174,6 +197,22 @@ func TestTLSSettings(t *testing.T) {
 		if conf.MinVersion != tls.VersionTLS12 || !conf.SessionTicketsDisabled {
 			t.Errorf("%s: floor %x, tickets off %v", name, conf.MinVersion, conf.SessionTicketsDisabled)
 		}
+	}
+	old := &tls.Config{MinVersion: tls.VersionTLS10, GetCertificate: (&certFiles{}).get}
+	conf, err := adoptTLS(&tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if hello.ServerName == "old" {
+			return old, nil
+		}
+		return nil, nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if chosen, err := conf.GetConfigForClient(&tls.ClientHelloInfo{ServerName: "old"}); err != nil || !chosen.SessionTicketsDisabled || chosen.MinVersion != tls.VersionTLS10 || old.SessionTicketsDisabled {
+		t.Errorf("chosen for a client: %+v, %v", chosen, err)
+	}
+	if chosen, err := conf.GetConfigForClient(&tls.ClientHelloInfo{}); chosen != nil || err != nil {
+		t.Errorf("nothing was chosen, but: %+v, %v", chosen, err)
 	}
 	if _, err := adoptTLS(&tls.Config{}); err == nil {
 		t.Error("a TLSConfig without a certificate is taken")
