@@ -53,6 +53,10 @@ func rejection(who telemetry.Session, r smtp.Refusal) telemetry.SessionRejected 
 	if r.Err != nil {
 		e.Reason = r.Err.Error()
 	}
+	var hello *refusedHello
+	if errors.As(r.Err, &hello) {
+		e.Hello = hello.name
+	}
 	var ours *refused
 	var theirs *policy.Refusal
 	switch {

@@ -68,12 +68,22 @@ func (s *session) Hello(ctx context.Context, name string) error {
 	}
 	s.tx.Hello = name
 	err := s.ask(ctx, policy.StageHello)
+	s.live.met(s.conn, SessionIdle)
 	if err != nil {
 		s.tx.Hello = ""
+		return &refusedHello{err, name}
 	}
-	s.live.met(s.conn, SessionIdle)
-	return err
+	return nil
 }
+
+// refusedHello is the refusal of a name. The connection forgets the name, those
+// who are told of the refusal should not.
+type refusedHello struct {
+	error
+	name string
+}
+
+func (r *refusedHello) Unwrap() error { return r.error }
 
 // Mail implements smtp.Session.
 func (s *session) Mail(ctx context.Context, from smtp.Path, p smtp.MailParams) error {
