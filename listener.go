@@ -70,8 +70,9 @@ func (s *Server) bind(ctx context.Context) error {
 }
 
 // accept takes connections from one listener until it is closed. An error does
-// not end it: it waits, longer each time, and goes on.
-func (s *Server) accept(ep *endpoint) {
+// not end it: it waits, longer each time, and goes on. ctx is the sessions': it
+// ends when the drain begins.
+func (s *Server) accept(ctx context.Context, ep *endpoint) {
 	var failed int // in a row
 	for {
 		nc, err := ep.net.Accept()
@@ -82,7 +83,7 @@ func (s *Server) accept(ep *endpoint) {
 				telemetry.Emit(s.hooks.Trouble, telemetry.Trouble{Kind: "accept", Listener: ep.name, Over: true,
 					Text: "connections are accepted again"})
 			}
-			s.admit(ep, nc)
+			s.admit(ctx, ep, nc)
 			continue
 		case s.draining.Err() != nil || s.isStopped():
 			return
@@ -126,7 +127,7 @@ func (s *Server) isStopped() bool {
 }
 
 // admit serves a connection in a goroutine of its own, or turns it away here.
-func (s *Server) admit(ep *endpoint, nc net.Conn) {
+func (s *Server) admit(ctx context.Context, ep *endpoint, nc net.Conn) {
 	peer := peerOf(nc)
 	if ok, over := s.admission.enter(peer.Addr()); !ok {
 		s.turnAway(ep, nc, peer, over)
@@ -134,7 +135,7 @@ func (s *Server) admit(ep *endpoint, nc net.Conn) {
 	}
 	l, set := newLive(nc, ep.name, peer), s.takeSettings()
 	s.sessions.add(l)
-	s.served.Go(func() { s.serve(ep, l, set) })
+	s.served.Go(func() { s.serve(ctx, ep, l, set) })
 }
 
 // turnAwayTime bounds how long a refusal may hold up the listener: the reply
@@ -167,9 +168,10 @@ func (s *Server) turnAway(ep *endpoint, nc net.Conn, peer netip.AddrPort, over o
 }
 
 // serve is the goroutine of one connection.
-func (s *Server) serve(ep *endpoint, l *live, set *settings) {
+func (s *Server) serve(ctx context.Context, ep *endpoint, l *live, set *settings) {
 	defer func() {
-		// The engine recovers what sessions do; what is left is a hook.
+		// The engine recovers what sessions do, and hooks are shielded: this
+		// is for what nobody thought of.
 		if v := recover(); v != nil {
 			telemetry.Emit(s.hooks.Panic, telemetry.Panic{Where: "session", ID: l.info().ID, Value: v, Stack: debug.Stack()})
 		}
@@ -183,7 +185,7 @@ func (s *Server) serve(ep *endpoint, l *live, set *settings) {
 			"nearly all sessions come from %s: a proxy hides the peers, and limits, policies and Received see it in their place", by)})
 	}
 	// What it returns OnClosed was told.
-	_ = smtp.Serve(s.draining, l, set.wire[ep.name], func(ctx context.Context, c *smtp.Conn) (smtp.Session, error) {
+	_ = smtp.Serve(ctx, l, set.wire[ep.name], func(ctx context.Context, c *smtp.Conn) (smtp.Session, error) {
 		return s.open(ctx, c, l, set)
 	})
 }

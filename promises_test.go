@@ -375,10 +375,11 @@ func TestOneBadThingStaysOneBadThing(t *testing.T) {
 	q := newQueue(t, &memqueue.Options{})
 	j := newJournal()
 	srv := incomingtest.NewServer(t, incoming.Config{
-		Queue:    q,
-		Hooks:    eventHooks(j),
-		Timeouts: incoming.Timeouts{Policy: 100 * time.Millisecond, Drain: 10 * time.Second},
-		Delivery: incoming.Delivery{Workers: 4, Deadline: 100 * time.Millisecond, Backoff: time.Hour, BackoffCap: time.Hour},
+		Queue: q,
+		Hooks: eventHooks(j),
+		// Long enough for those that do not hang, on a machine that is busy.
+		Timeouts: incoming.Timeouts{Policy: 2 * time.Second},
+		Delivery: incoming.Delivery{Workers: 4, Deadline: 2 * time.Second, Backoff: time.Hour, BackoffCap: time.Hour},
 		Policies: []incoming.Policy{policy.Named("touchy", policy.OnMail(func(ctx context.Context, from smtp.Path, _ *policy.Transaction) error {
 			switch from.Local {
 			case "panic":

@@ -69,7 +69,7 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("incoming: %w", err)
 	}
-	s := &Server{cfg: cfg, hooks: cfg.Hooks, admission: newAdmission(cfg.Limits.withDefaults()),
+	s := &Server{cfg: cfg, hooks: shield(cfg.Hooks), admission: newAdmission(cfg.Limits.withDefaults()),
 		ready: make(chan struct{}), gone: make(chan struct{}), broke: make(chan error, 1)}
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.forced, s.force = context.WithCancel(context.Background())
@@ -85,20 +85,20 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("incoming: %w", err)
 	}
 	if cfg.Adapter != nil {
-		if s.pool, err = newPool(cfg); err != nil {
+		if s.pool, err = newPool(cfg, s.hooks); err != nil {
 			return nil, fmt.Errorf("incoming: %w", err)
 		}
 	}
 	return s, nil
 }
 
-func newPool(cfg Config) (*delivery.Pool, error) {
+func newPool(cfg Config, hooks telemetry.Hooks) (*delivery.Pool, error) {
 	d := cfg.Delivery
 	return delivery.New(delivery.Config{
 		Queue: cfg.Queue, Adapter: cfg.Adapter,
 		Workers: d.Workers, Deadline: d.Deadline, Backoff: d.Backoff, BackoffCap: d.BackoffCap,
 		GiveUp: d.GiveUp, MaxAttempts: d.MaxAttempts,
-		Before: d.Before, After: d.After, OnDead: cfg.OnDead, Hooks: cfg.Hooks,
+		Before: d.Before, After: d.After, OnDead: cfg.OnDead, Hooks: hooks,
 	})
 }
 
@@ -107,8 +107,9 @@ func newPool(cfg Config) (*delivery.Pool, error) {
 // that are coming in and deliveries in hand finish, and closes by force what is
 // left after Timeouts.Drain. It returns when everything it started has ended:
 // nil after a clean drain, an error that wraps ErrForced when force was needed,
-// or what kept it from serving. The values of ctx reach policies and hooks, its
-// end reaches no adapter and no policy. Run may be called once.
+// or what kept it from serving. The values of ctx reach policies, adapters and
+// the other funcs that are given a ctx; its end reaches none of them. Run may be
+// called once.
 func (s *Server) Run(ctx context.Context) error {
 	if err := s.begin(); err != nil {
 		return err
@@ -118,7 +119,7 @@ func (s *Server) Run(ctx context.Context) error {
 		close(s.gone)
 		return err
 	}
-	s.start()
+	s.start(context.WithoutCancel(ctx))
 	var broke error
 	select {
 	case <-ctx.Done():
@@ -138,13 +139,16 @@ func (s *Server) begin() error {
 	return nil
 }
 
-// start sets everything going; gone is closed when all of it has ended.
-func (s *Server) start() {
+// start sets everything going; gone is closed when all of it has ended. ctx
+// carries values only.
+func (s *Server) start(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	context.AfterFunc(s.draining, cancel)
 	for _, ep := range s.endpoints {
-		s.acceptors.Go(func() { s.accept(ep) })
+		s.acceptors.Go(func() { s.accept(ctx, ep) })
 	}
 	if s.pool != nil {
-		s.helpers.Go(s.deliver)
+		s.helpers.Go(func() { s.deliver(ctx) })
 	}
 	if s.hooks.QueueDepth != nil {
 		s.helpers.Go(s.tellDepth)
@@ -159,9 +163,9 @@ func (s *Server) start() {
 	close(s.ready)
 }
 
-// deliver runs the pool until the drain.
-func (s *Server) deliver() {
-	if err := s.pool.Run(s.draining); err != nil && s.draining.Err() == nil {
+// deliver runs the pool until ctx ends, by the drain.
+func (s *Server) deliver(ctx context.Context) {
+	if err := s.pool.Run(ctx); err != nil && s.draining.Err() == nil {
 		s.breakOff(fmt.Errorf("incoming: delivery: %w", err))
 	}
 }

@@ -26,7 +26,7 @@ import (
 )
 
 // Wait is how long Next, Expect and the others wait before they fail the test.
-const Wait = 10 * time.Second
+const Wait = 30 * time.Second
 
 // Received is one message as the server's adapter was given it.
 type Received struct {
