@@ -35,6 +35,8 @@ type directory struct {
 	moves [64]sync.RWMutex
 	// committed syncs that directory for many commits at once.
 	committed *group
+	// probing: there is one probe file for all who probe.
+	probing sync.Mutex
 }
 
 var _ tier = (*directory)(nil)
@@ -83,11 +85,12 @@ func (d *directory) commit(r *record, b *body) (place, error) {
 		d.unstage(r.ID)
 		return 0, err
 	}
+	mark := d.committed.mark()
 	if err := d.fs.Rename(d.path(inIncoming, string(r.ID)), d.path(inCommitted, string(r.ID))); err != nil {
 		d.unstage(r.ID)
 		return 0, fmt.Errorf("publish: %w", err)
 	}
-	if err := d.syncCommitted(); err != nil {
+	if err := d.syncCommitted(mark); err != nil {
 		d.trash.clear(inCommitted, r.ID)
 		return 0, fmt.Errorf("publish: %w", err)
 	}
@@ -277,10 +280,11 @@ func (d *directory) retry(e *entry, r *record) error {
 	if err := d.update(e, r); err != nil {
 		return err
 	}
+	mark := d.committed.mark()
 	if err := d.move(e, inCommitted); err != nil {
 		return err
 	}
-	return d.syncCommitted()
+	return d.syncCommitted(mark)
 }
 
 // bury writes the reason before it moves the message, so that nothing lies in
@@ -308,10 +312,11 @@ func (d *directory) requeue(e *entry, r *record) error {
 	if err := d.update(e, r); err != nil {
 		return err
 	}
+	mark := d.committed.mark()
 	if err := d.move(e, inCommitted); err != nil {
 		return err
 	}
-	if err := d.syncCommitted(); err != nil {
+	if err := d.syncCommitted(mark); err != nil {
 		return err
 	}
 	if err := d.syncDir(d.path(inDead)); err != nil {
@@ -430,11 +435,12 @@ func (d *directory) syncDir(name string) error {
 	return asSyncError(d.fs.SyncDir(name))
 }
 
-func (d *directory) syncCommitted() error {
+// syncCommitted makes durable what was moved into committed/ since the mark.
+func (d *directory) syncCommitted(mark int) error {
 	if d.noSync {
 		return nil
 	}
-	return d.committed.do()
+	return d.committed.do(mark)
 }
 
 // isNoSpace: the storage has no room.

@@ -6,39 +6,73 @@ import "sync"
 // leads, waits for the sync under way to end, and then syncs for all who have
 // joined by then. What a caller did before it called is so covered by a sync
 // that began after.
+//
+// A sync that failed may have thrown away whatever had been done by then, also
+// what others had done and wait to have synced; their own sync may then report
+// success for what is lost. So it fails for all of them.
 type group struct {
 	sync func() error
 
 	lead sync.Mutex // held while syncing
 
-	mu   sync.Mutex
-	next *batch // not begun; nil when nobody waits
+	mu       sync.Mutex
+	next     *batch // not begun; nil when nobody waits
+	failures int    // syncs that have failed
+	failure  error  // the last of them
 }
 
+// batch is the callers of one sync. What follows done is set when it closes.
 type batch struct {
-	done chan struct{}
-	err  error
+	done     chan struct{}
+	failures int // of the group, this sync included
+	failure  error
 }
 
-// do returns when a sync that began after the call has ended, with its result.
-// A sync that failed has failed for all its callers and is not repeated.
-func (g *group) do() error {
+// mark is to be taken before the change that do is then called for.
+func (g *group) mark() int {
 	g.mu.Lock()
-	if b := g.next; b != nil {
-		g.mu.Unlock()
-		<-b.done
-		return b.err
-	}
-	b := &batch{done: make(chan struct{})}
-	g.next = b
-	g.mu.Unlock()
+	defer g.mu.Unlock()
+	return g.failures
+}
 
+// do returns when a sync that began after the call has ended: nil when that and
+// all since the mark have succeeded. None is repeated.
+func (g *group) do(mark int) error {
+	b, leads := g.join()
+	if leads {
+		g.run(b)
+	}
+	<-b.done
+	if b.failures != mark {
+		return b.failure
+	}
+	return nil
+}
+
+// join takes part in the next sync. The first to join leads it.
+func (g *group) join() (b *batch, leads bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.next != nil {
+		return g.next, false
+	}
+	g.next = &batch{done: make(chan struct{})}
+	return g.next, true
+}
+
+func (g *group) run(b *batch) {
 	g.lead.Lock()
+	defer g.lead.Unlock()
 	g.mu.Lock()
 	g.next = nil // from here on it is too late to join
 	g.mu.Unlock()
-	b.err = g.sync()
-	g.lead.Unlock()
+	err := g.sync()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err != nil {
+		g.failures++
+		g.failure = err
+	}
+	b.failures, b.failure = g.failures, g.failure
 	close(b.done)
-	return b.err
 }

@@ -136,8 +136,9 @@ func (q *Queue) recuperate() {
 	q.disk.trash.retryStuck()
 }
 
-// probe does what a commit does, with a file of its own. A full disk passes: it
-// answers, and only deliveries can make room on it.
+// probe does with a file of its own what is done with a message: it commits it
+// and moves it through all places. A full disk passes: it answers, and only
+// deliveries can make room on it.
 func (q *Queue) probe() error {
 	err := q.disk.probe()
 	if err != nil && kindOf(err) == queue.ErrSick {
@@ -150,20 +151,20 @@ func (q *Queue) probe() error {
 const probeFile = ".probe"
 
 func (d *directory) probe() error {
-	from, to := d.path(inIncoming, probeFile), d.path(inCommitted, probeFile)
-	if err := d.writeFile(from, []byte("probe\n")); err != nil {
+	d.probing.Lock()
+	defer d.probing.Unlock()
+	if err := d.writeFile(d.path(inIncoming, probeFile), []byte("probe\n")); err != nil {
 		return err
 	}
-	if err := d.syncDir(d.path(inIncoming)); err != nil {
-		return err
+	for p := inIncoming; p <= inDead; p++ {
+		if err := d.syncDir(d.path(p)); err != nil {
+			return err
+		}
+		if err := d.fs.Rename(d.path(p, probeFile), d.path(p+1, probeFile)); err != nil {
+			return err
+		}
 	}
-	if err := d.fs.Rename(from, to); err != nil {
-		return err
-	}
-	if err := d.syncDir(d.path(inCommitted)); err != nil {
-		return err
-	}
-	return d.fs.Remove(to)
+	return d.fs.Remove(d.path(inTrash, probeFile))
 }
 
 // well returns the error that a client is owed when nothing can be promised.

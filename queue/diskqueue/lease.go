@@ -87,7 +87,7 @@ func (q *Queue) notLeased(e *entry, err error) {
 		q.complain("lease", e.id, fmt.Errorf("the message was removed behind the queue's back: %w", err))
 		return
 	}
-	q.setAside(e, fmt.Sprintf("not readable: %v", err))
+	q.setAside(e, fmt.Sprintf("not usable: %v", err))
 }
 
 // setAside makes a dead letter of a message that is not what it should be.

@@ -210,7 +210,7 @@ func TestOneSyncServesAllThatCameBeforeIt(t *testing.T) {
 		return nil
 	}}
 	results := make(chan error, others+1)
-	join := func() { results <- g.do() }
+	join := func() { results <- g.do(g.mark()) }
 	go join()
 	<-entered // the first sync is under way: who comes now is not covered
 	for range others {

@@ -103,6 +103,7 @@ func newQueue(dir string, o Options, lock io.Closer) *Queue {
 	disk.trash.report = func(op string, id queue.ID, err error) {
 		_ = q.fault(op, id, err) // told to the hook; nobody waits for an answer
 	}
+	disk.trash.complain = q.complain
 	return q
 }
 

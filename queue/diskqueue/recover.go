@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"github.com/incoming-mx/incoming/queue"
 	"github.com/incoming-mx/incoming/telemetry"
@@ -25,10 +26,13 @@ type recovery struct {
 	names map[string]uint8
 	found [inDead + 1]listing
 	moved bool // something was, so that directories want a sync
+	// passing is that the process lacks something, such as descriptors, and so
+	// cannot tell what is wrong with an entry from what is wrong with itself.
+	passing error
 }
 
 // recover fills the schedule from the disk. The error is that of a directory
-// that cannot be listed.
+// that cannot be listed, or a passing one for which no message is to blame.
 func (q *Queue) recover() error {
 	r := &recovery{q: q, d: q.disk, names: make(map[string]uint8)}
 	r.emptyTrash()
@@ -48,7 +52,16 @@ func (q *Queue) recover() error {
 	r.each(inIncoming, r.promote)
 	r.takeIn(inCommitted)
 	r.takeIn(inDead)
-	return r.sync()
+	return errors.Join(r.passing, r.sync())
+}
+
+// passes reports whether an error is the process's own.
+func (r *recovery) passes(err error) bool {
+	if kindOf(err) != queue.ErrBusy {
+		return false
+	}
+	r.passing = err
+	return true
 }
 
 // each calls f for the entries of a place.
@@ -144,11 +157,15 @@ func (r *recovery) bury(e *entry, n *note) {
 	r.found[inDead].dirs = append(r.found[inDead].dirs, string(e.id))
 }
 
+// corrupt sets aside what is not what it should be, or cannot be read.
 func (r *recovery) corrupt(e *entry, err error) {
 	r.report(e.place(), string(e.id), err)
+	if r.passes(err) {
+		return
+	}
 	reason, broken := isBroken(err)
 	if !broken {
-		reason = fmt.Sprintf("not readable: %v", err)
+		reason = fmt.Sprintf("not usable: %v", err)
 	}
 	r.bury(e, newNote(queue.KindCorrupt, reason, ""))
 }
@@ -230,22 +247,35 @@ func (r *recovery) promote(e *entry) {
 		return
 	}
 	r.settleNames(e)
-	err := r.whole(e)
-	if err == nil {
-		err = r.syncStaged(e)
+	if err := r.whole(e); err != nil {
+		if isStorage(err) {
+			r.corrupt(e, err) // it may be whole all the same
+			return
+		}
+		r.report(inIncoming, string(e.id), fmt.Errorf("%s: %w", incomplete, err))
+		r.bury(e, newNote(queue.KindCorrupt, incomplete, err.Error()))
+		return
 	}
+	err := r.syncStaged(e)
 	if err == nil {
 		err = r.d.move(e, inCommitted)
 	}
 	if err != nil {
-		r.report(inIncoming, string(e.id), fmt.Errorf("%s: %w", incomplete, err))
-		r.bury(e, newNote(queue.KindCorrupt, incomplete, err.Error()))
+		r.report(inIncoming, string(e.id), fmt.Errorf("left where it is: %w", err))
 		return
 	}
 	r.moved = true
 	r.found[inCommitted].dirs = append(r.found[inCommitted].dirs, string(e.id))
 }
 
+// isStorage reports whether an error comes from the system, and not from what
+// was read, or was not there to be read.
+func isStorage(err error) bool {
+	var no syscall.Errno
+	return errors.As(err, &no) && !errors.Is(err, fs.ErrNotExist)
+}
+
+// whole is nil for a staged entry that lacks nothing.
 func (r *recovery) whole(e *entry) error {
 	b, err := r.d.readFile(r.d.at(e, metaFile))
 	if err != nil {
@@ -284,6 +314,7 @@ func (r *recovery) takeIn(p place) {
 		switch {
 		case s.wrong != nil && p == inDead:
 			r.report(p, string(s.id), s.wrong)
+			r.passes(s.wrong)
 		case s.wrong != nil:
 			r.retake(s)
 		case s.settled && s.refused == "":

@@ -117,8 +117,12 @@ func (d *directory) lookDead(e *entry) error {
 		return err
 	}
 	e.at, e.rejected = n.RejectedAt.UnixMilli(), n.Kind == queue.KindRejected
-	if r, err := d.read(e); err == nil {
+	r, err := d.read(e)
+	switch {
+	case err == nil:
 		e.received = r.ReceivedAt.UnixMilli()
+	case kindOf(err) == queue.ErrBusy:
+		return err // it says nothing of the letter
 	}
 	return nil
 }

@@ -8,7 +8,9 @@ import (
 	"github.com/incoming-mx/incoming/telemetry"
 )
 
-// startSweeping removes dead letters by age, if any is ever too old.
+// startSweeping removes dead letters by age, if any is ever too old. The first
+// turn comes when one interval has passed: whoever opens a spool of another may
+// still say that he wants them.
 func (q *Queue) startSweeping() {
 	if q.o.DeadSweep == math.MaxInt64 || q.o.DeadAge == math.MaxInt64 && q.o.DeadSpentAge == math.MaxInt64 {
 		return
@@ -17,12 +19,12 @@ func (q *Queue) startSweeping() {
 		tick := time.NewTicker(q.o.DeadSweep)
 		defer tick.Stop()
 		for {
-			q.sweep()
 			select {
 			case <-q.stop.Done():
 				return
 			case <-tick.C:
 			}
+			q.sweep()
 		}
 	})
 }

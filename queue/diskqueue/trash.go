@@ -15,16 +15,21 @@ import (
 // rename ends a message, the rest can wait.
 type trash struct {
 	d *directory
-	// report is told of what could not be removed. Set before start.
-	report func(op string, id queue.ID, err error)
+	// report is told of what could not be removed, complain of what could not
+	// be although the storage works. Set before start.
+	report, complain func(op string, id queue.ID, err error)
 
 	mu   sync.Mutex
 	wake *sync.Cond
 	jobs []job
-	// stuck is what clear could not even move: tried again by retryStuck.
-	stuck   []job
-	closing bool
-	done    chan struct{}
+	// later is what could not be removed for a passing reason: tried again
+	// with the next jobs.
+	later []job
+	// stuck is what clear could not even move, and left what could be moved and
+	// not removed: tried again by retryStuck.
+	stuck, left []job
+	closing     bool
+	done        chan struct{}
 }
 
 // job is one directory under trash/, or for stuck, in its place of origin. Each
@@ -32,6 +37,7 @@ type trash struct {
 type job struct {
 	name string
 	from place
+	last bool // tried before: what fails now is left to the next open
 }
 
 func newTrash(d *directory) *trash {
@@ -66,7 +72,7 @@ func (t *trash) take(from place, id queue.ID) error {
 		return err
 	}
 	t.mu.Lock()
-	t.jobs = append(t.jobs, job{name, from})
+	t.jobs = append(t.jobs, job{name: name, from: from})
 	t.wake.Signal()
 	t.mu.Unlock()
 	return nil
@@ -95,19 +101,28 @@ func (t *trash) clear(from place, id queue.ID) {
 		return
 	}
 	t.mu.Lock()
-	t.stuck = append(t.stuck, job{string(id), from})
+	t.stuck = append(t.stuck, job{name: string(id), from: from})
 	t.mu.Unlock()
 	t.report("clean up", id, err)
 }
 
-// retryStuck tries again what clear could not do.
+// retryStuck is called when the storage is well again. It tries once more what
+// could not be done; what then fails is at fault by itself and must not make
+// the storage sick for ever.
 func (t *trash) retryStuck() {
 	t.mu.Lock()
-	stuck := t.stuck
-	t.stuck = nil
+	stuck, left := t.stuck, t.left
+	t.stuck, t.left = nil, nil
+	for _, j := range left {
+		j.last = true
+		t.jobs = append(t.jobs, j)
+	}
+	t.wake.Signal()
 	t.mu.Unlock()
 	for _, j := range stuck {
-		t.clear(j.from, queue.ID(j.name))
+		if err := t.take(j.from, queue.ID(j.name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.complain("clean up", queue.ID(j.name), err)
+		}
 	}
 }
 
@@ -120,6 +135,10 @@ func (t *trash) run() {
 		}
 		jobs := t.jobs
 		t.jobs = nil
+		if len(jobs) > 0 {
+			jobs = append(jobs, t.later...)
+			t.later = nil
+		}
 		t.mu.Unlock()
 		if len(jobs) == 0 {
 			return
@@ -139,26 +158,58 @@ func (t *trash) empty(jobs []job) {
 			}
 			if err := t.d.syncDir(t.d.path(p)); err != nil {
 				t.report("empty trash", "", err)
-				return // what is in trash/ is removed at the next open
+				t.notSynced(jobs, err)
+				return
 			}
 			break
 		}
 	}
 	for _, j := range jobs {
 		names := asCommitted
-		if j.from == inIncoming {
+		switch j.from {
+		case inIncoming:
 			names = asStaged
+		case inDead:
+			names = asDead
 		}
 		if err := t.d.removeTree(t.d.path(inTrash, j.name), names...); err != nil {
-			t.report("empty trash", queue.ID(j.name), err)
+			t.notRemoved(j, err)
 		}
 	}
+}
+
+// notSynced keeps what must not be removed now. After a sync that failed no
+// later one proves that the messages have left their places: they are removed
+// at the next open, which reads what is there.
+func (t *trash) notSynced(jobs []job, err error) {
+	if kindOf(err) == queue.ErrSick {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.later = append(t.later, jobs...)
+}
+
+func (t *trash) notRemoved(j job, err error) {
+	if j.last {
+		t.complain("empty trash", queue.ID(j.name), err)
+		return
+	}
+	t.mu.Lock()
+	if kindOf(err) == queue.ErrSick {
+		t.left = append(t.left, j)
+	} else {
+		t.later = append(t.later, j)
+	}
+	t.mu.Unlock()
+	t.report("empty trash", queue.ID(j.name), err)
 }
 
 // What is in a message's directory as a rule.
 var (
 	asCommitted = []string{rawFile, metaFile}
 	asStaged    = []string{rawTmp, metaTmp, rawFile, metaFile}
+	asDead      = []string{rawFile, metaFile, deadFile}
 )
 
 // removeTree removes a message's directory: the files of those names without

@@ -70,7 +70,7 @@ type Rule struct {
 	// Nth is which matching call fails, counted from 1; 0 is every one.
 	Nth int
 	// Err is the error, a syscall.Errno as a rule. It comes back in a
-	// *fs.PathError as the system's would.
+	// *fs.PathError as the system's would, or as it is if it is one.
 	Err error
 }
 
@@ -169,7 +169,10 @@ func (f *FS) check(op Op, path, to string) error {
 		}
 		r.hits++
 		if err == nil && (r.Nth == 0 || r.Nth == r.hits) {
-			err = &fs.PathError{Op: string(op), Path: path, Err: r.Err}
+			err = r.Err
+			if _, whole := err.(*fs.PathError); !whole {
+				err = &fs.PathError{Op: string(op), Path: path, Err: r.Err}
+			}
 		}
 	}
 	seen := f.seen

@@ -1,0 +1,109 @@
+package diskqueue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// left is a world whose process has ended, with all that an open has work with.
+func left(t *testing.T, what string) *world {
+	w := newWorld(t, what)
+	for second := range 2 {
+		w.put(second)
+	}
+	l, err := w.lease(time.Minute)
+	w.must(err)
+	w.must(l.Bury(context.Background(), io.ErrNoProgress))
+	_, err = w.lease(time.Minute) // never ended
+	w.must(err)
+	w.put(2)
+	w.must(w.q.Pause(context.Background()))
+	w.must(w.q.Close())
+	w.must(w.copyDir("committed", "incoming", "STAGED"))
+	w.kept["STAGED"] = letter
+	w.must(w.copyDir("committed", "trash", "TRASH"))
+	return w
+}
+
+// copyDir copies the one message in a place to another, under another ID.
+func (w *world) copyDir(from, to, id string) error {
+	from, to = worldSpool+"/"+from, worldSpool+"/"+to+"/"+id
+	entries, err := w.mem.ReadDir(from)
+	if err != nil || len(entries) == 0 {
+		return fmt.Errorf("nothing in %s (%v)", from, err)
+	}
+	if err := w.mem.Mkdir(to); err != nil {
+		return err
+	}
+	for _, name := range []string{rawFile, metaFile} {
+		in, err := w.mem.Open(from + "/" + entries[0].Name() + "/" + name)
+		if err != nil {
+			return err
+		}
+		b, err := io.ReadAll(in)
+		if err != nil {
+			return err
+		}
+		out, err := w.mem.Create(to + "/" + name)
+		if err != nil {
+			return err
+		}
+		if _, err := out.Write(b); err != nil {
+			return err
+		}
+		if err := errors.Join(in.Close(), out.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestWhateverCallOfOpenFails: Open says so or makes do; the next one, on a disk
+// that works, finds everything.
+func TestWhateverCallOfOpenFails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := left(t, "open")
+		w.open()
+		n := len(w.fs.Calls())
+		w.nothingIsLost()
+		t.Logf("open makes %d calls", n)
+		for _, no := range errnos {
+			for at := 1; at <= n; at++ {
+				for _, onward := range []bool{false, true} {
+					w := left(t, fmt.Sprintf("call %d of open fails by %v, onward: %v", at, no, onward))
+					w.openFailing(at, no, onward)
+				}
+			}
+		}
+	})
+}
+
+func (w *world) openFailing(at int, no syscall.Errno, onward bool) {
+	o := w.options()
+	w.arm(at, no, onward)
+	q, err := Open(worldSpool, o)
+	if len(w.failed) > 0 {
+		w.what += fmt.Sprintf(" (%s)", w.failed[0])
+	}
+	if err == nil {
+		// What fails once is as a rule asked again.
+		if onward && len(w.failed) > 0 && len(w.events.spool()) == 0 {
+			w.errorf("Open made do, and told nobody")
+		}
+		if !q.Paused() {
+			w.errorf("the pause is forgotten")
+		}
+		w.must(q.Close())
+	}
+	w.disarm()
+	w.open()
+	w.litter = true
+	w.nothingIsLost()
+}
