@@ -144,6 +144,9 @@ func (c *Conn) lost(err error) answer {
 	case errOverlong:
 		c.overlong++
 		c.hit("limits.command_line", int64(c.limits.CommandLine)+1, int64(c.limits.CommandLine))
+		if c.afterData {
+			return c.notText()
+		}
 		a := answer{reply: replyOverlong, reason: "command line too long"}
 		if c.overlong >= 3 {
 			a.close = closedJunk
@@ -230,6 +233,7 @@ func (c *Conn) recovered(where string, err *error) {
 
 func (c *Conn) panicked(where string, v any) {
 	if c.cfg.OnPanic != nil {
+		defer func() { _ = recover() }() // of OnPanic itself: nobody is left to be told
 		c.cfg.OnPanic(c, where, v, debug.Stack())
 	}
 }

@@ -35,6 +35,12 @@ func (c *Conn) beginChunk(ctx context.Context) answer {
 		if p != phaseFailed {
 			c.pace = pace{}
 		}
+		if p == phaseMail || p == phaseRefused {
+			// The next transaction may be in the same write (RFC 3030 §4.2): its
+			// recipients must not be added to this one.
+			c.reset()
+			c.setPhase(phaseFailed)
+		}
 		return answer{reply: wrong, stage: stageData}
 	}
 	if p == phaseBDAT {

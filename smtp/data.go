@@ -11,6 +11,7 @@ import (
 type intake struct {
 	body   Body   // nil between texts
 	size   int64  // octets so far, those dropped included
+	tooBig bool   // it is over the limit, which was reported
 	failed bool   // the rest is read through and dropped
 	answer answer // to be given then
 }
@@ -77,23 +78,27 @@ func (c *Conn) readText() answer {
 }
 
 // take gives one piece of text to the Body, unless the message has failed
-// already.
+// already. What is over the size limit is not given, but what is before it is:
+// which of two failures comes first must not depend on how the text was cut.
 func (c *Conn) take(p []byte) {
 	t := &c.text
+	fits := max(c.limits.MessageSize-t.size, 0)
 	t.size += int64(len(p))
-	if t.failed {
-		return
+	tooBig := int64(len(p)) > fits
+	if tooBig {
+		p = p[:fits]
 	}
-	if t.size > c.limits.MessageSize {
+	if len(p) > 0 && !t.failed {
+		n, err := c.writeBody(p)
+		if err == nil && n != len(p) {
+			err = io.ErrShortWrite
+		}
+		if err != nil {
+			t.fail(refusal(stageMessage, err))
+		}
+	}
+	if tooBig {
 		c.tooBig(c.limits.MessageSize + 1) // at least; how much was read at once is chance
-		return
-	}
-	n, err := c.writeBody(p)
-	if err == nil && n != len(p) {
-		err = io.ErrShortWrite
-	}
-	if err != nil {
-		t.fail(refusal(stageMessage, err))
 	}
 }
 
@@ -102,7 +107,12 @@ func (c *Conn) writeBody(p []byte) (n int, err error) {
 	return c.text.body.Write(p)
 }
 
+// tooBig reports a text over the limit, once.
 func (c *Conn) tooBig(size int64) {
+	if c.text.tooBig {
+		return
+	}
+	c.text.tooBig = true
 	c.hit("limits.message_size", size, c.limits.MessageSize)
 	c.text.fail(answer{reply: replyTooBig, stage: stageMessage, reason: "limits.message_size"})
 }
@@ -123,13 +133,15 @@ func (c *Conn) twiceSize() int64 {
 }
 
 // lookAtLineEnds refuses a text with bare line ends from a peer of which none
-// is wanted.
+// is wanted. It goes before any other failure, for which of them is seen first
+// depends on how the text was cut.
 func (c *Conn) lookAtLineEnds() {
-	if c.decoder.bareLF+c.decoder.bareCR == 0 || c.text.failed || c.cfg.RejectBareNewline == nil {
+	if c.decoder.bareLF+c.decoder.bareCR == 0 || c.text.answer.reply == replyBareNewline || c.cfg.RejectBareNewline == nil {
 		return
 	}
 	if c.cfg.RejectBareNewline(c.peer) {
-		c.text.fail(answer{reply: replyBareNewline, stage: stageMessage, reason: "bare CR or LF"})
+		c.text.failed = true
+		c.text.answer = answer{reply: replyBareNewline, stage: stageMessage, reason: "bare CR or LF"}
 	}
 }
 

@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"fmt"
+	"net/netip"
 	"regexp"
 	"strings"
 	"testing"
@@ -32,12 +33,21 @@ func FuzzSession(f *testing.F) {
 		strings.Repeat("x", 200) + "\r\n", "RCPT TO:<\xc3\xb6@y>\r\n", "MAIL FROM:<a@x> SIZE=101\r\n",
 	} {
 		f.Add([]byte(seed), uint16(3))
+		f.Add([]byte(seed), uint16(4))
 	}
-	cfg := &Config{Hostname: "mx.example", Limits: Limits{MessageSize: 100, CommandLine: 120, Commands: 30, Errors: 5, Recipients: 2, RefusedRecipients: 2}}
-	rules := map[string]string{"rcpt no@y.example": "550 5.1.1 No such user", "mail b@x.example": "error secret"}
+	limits := Limits{MessageSize: 100, CommandLine: 120, Commands: 30, Errors: 5, Recipients: 2, RefusedRecipients: 2}
+	lenient := &Config{Hostname: "mx.example", Limits: limits}
+	mild := map[string]string{"rcpt no@y.example": "550 5.1.1 No such user", "mail b@x.example": "error secret"}
+	limits.MessageSize = 20
+	strict := &Config{Hostname: "mx.example", Limits: limits, RejectBareNewline: func(netip.AddrPort) bool { return true }}
+	harsh := map[string]string{"rcpt no@y.example": "550 5.1.1 No such user", "write": "error secret", "mail c@x.example": "550 5.7.1 No"}
 	f.Fuzz(func(t *testing.T, sent []byte, cut uint16) {
 		if len(sent) > 4096 {
 			return
+		}
+		cfg, rules := lenient, mild
+		if cut%2 == 1 {
+			cfg, rules = strict, harsh
 		}
 		for i, state := range states {
 			whole := append([]byte(state), sent...)

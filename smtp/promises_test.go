@@ -279,7 +279,7 @@ func TestRefusalsAreReported(t *testing.T) {
 	run(map[string]string{"open": "550 5.7.1 Away"}, "")
 	run(map[string]string{"rcpt no@y.example": "error secret", "end": "554 5.7.1 Spam"},
 		"FOO\r\nEHLO a b\r\nHELO x\r\nMAIL FROM:<a@x.example> SIZE=99999999\r\nMAIL FROM:<a@x.example>\r\n"+
-			"RCPT TO:<no@y.example>\r\nRCPT TO:<b@y>x\r\nRCPT TO:<b@y.example>\r\nDATA\r\na\r\n.\r\nDATA\r\nSTARTTLS\r\nGET /\r\n")
+			"RCPT TO:<no@y.example>\r\nRCPT TO:<b@y>x\r\nRCPT TO:<b@y.example>\r\nDATA\r\na\r\n.\r\nDATA\r\nSTARTTLS\r\nRSET\r\nGET /\r\n")
 	run(map[string]string{"rcpt no@y.example": "550 5.7.1 No"}, "HELO x\r\nMAIL FROM:<>\r\nRCPT TO:<no@y.example>\r\nRSET\r\nRCPT TO:<no@y.example>\r\n")
 	want := []string{
 		"connect|554 5.7.1 Away|<nil>|||",

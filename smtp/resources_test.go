@@ -310,6 +310,27 @@ func TestPanicInAHookEndsOneConnection(t *testing.T) {
 	}
 }
 
+// TestPanicInOnPanicLeavesNothingOpen: the Session is closed even then.
+func TestPanicInOnPanicLeavesNothingOpen(t *testing.T) {
+	t.Parallel()
+	s := &fake{rules: map[string]string{"mail": "panic boom"}}
+	nc, served := serveOne(t, &Config{
+		OnRefused: func(*Conn, Refusal) { panic("boom") },
+		OnPanic:   func(*Conn, string, any, []byte) { panic("boom") },
+	}, s)
+	d := talk(t, nc)
+	d.want("220")
+	d.ask("HELO c.example", "250")
+	d.ask("MAIL FROM:<a@x.example>", "451 4.3.0")
+	_ = nc.Close()
+	if err := <-served; err == nil {
+		t.Error("no error")
+	}
+	if _, faults := s.saw(); len(faults) > 0 {
+		t.Error(faults)
+	}
+}
+
 // TestNoAllocationForEachLineOrMessage: a message costs a fixed number of small
 // allocations, whatever its lines.
 func TestNoAllocationForEachLineOrMessage(t *testing.T) {

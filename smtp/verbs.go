@@ -11,13 +11,12 @@ func (c *Conn) obey(ctx context.Context, line []byte) answer {
 	v, args := parseCommand(line)
 	c.showCommand(v, line)
 	switch {
-	case v == verbHTTP:
+	case v == verbHTTP && !c.afterData:
 		return answer{close: closedJunk}
 	case c.isDraining() && !(v == verbBDAT && c.phase() == phaseBDAT):
 		return answer{reply: replyDrain, reason: "drain", close: closedDrain}
-	case v == verbUnknown && c.afterData:
-		c.smuggling("data_after_refusal")
-		return answer{reply: replyNotText, reason: "text after a refused DATA", close: closedJunk}
+	case (v == verbUnknown || v == verbHTTP) && c.afterData:
+		return c.notText()
 	}
 	// Whether RCPT and BDAT count is known only when they are done.
 	late := v == verbRCPT || v == verbBDAT
@@ -32,6 +31,13 @@ func (c *Conn) obey(ctx context.Context, line []byte) answer {
 		c.afterData = true
 	}
 	return a
+}
+
+// notText is the answer to what can only be the text that was to follow a DATA
+// which was refused.
+func (c *Conn) notText() answer {
+	c.smuggling("data_after_refusal")
+	return answer{reply: replyNotText, reason: "text after a refused DATA", close: closedJunk}
 }
 
 // count counts one command, and says whether it is within the limit.

@@ -3,6 +3,7 @@ package smtp
 import (
 	"bytes"
 	"context"
+	"math"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -20,11 +21,13 @@ func cutKeyword(args []byte, keyword string) (rest []byte, ok bool) {
 func (c *Conn) doMail(ctx context.Context, args []byte) answer {
 	c.forgetSender()
 	from, p, wrong := parseMail(args)
-	if wrong != nil {
+	if wrong == replyTooBig {
+		p.Size = math.MaxInt64 // at least
+	} else if wrong != nil {
 		return answer{reply: wrong, stage: stageMail}
 	}
 	c.from, c.hasFrom = from, true
-	if p.Size > c.limits.MessageSize {
+	if wrong != nil || p.Size > c.limits.MessageSize {
 		c.hit("limits.message_size", p.Size, c.limits.MessageSize)
 		return answer{reply: replyTooBig, stage: stageMail, reason: "limits.message_size"}
 	}

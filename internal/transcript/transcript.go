@@ -254,6 +254,9 @@ func (s *Script) ClientLines() [][]byte {
 
 // Escape is b in the form of a transcript.
 func Escape(b []byte) string {
+	if plain(b) {
+		return string(b)
+	}
 	var out strings.Builder
 	for i, c := range b {
 		switch {
@@ -274,6 +277,16 @@ func Escape(b []byte) string {
 		}
 	}
 	return out.String()
+}
+
+// plain reports whether Escape has nothing to do, which is so of most lines.
+func plain(b []byte) bool {
+	for _, c := range b {
+		if c < ' ' || c > '~' || c == '\\' {
+			return false
+		}
+	}
+	return len(b) == 0 || b[len(b)-1] != ' '
 }
 
 // Unescape is the reverse of Escape.
