@@ -266,6 +266,7 @@ func TestDeliverMayBeLeftWhileTheAttemptGoesOn(t *testing.T) {
 		if err := r.pool.Deliver(ctx, l); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Deliver answers %v", err)
 		}
+		r.after(0)
 		if s.ctx.Err() != nil {
 			t.Errorf("the adapter's ctx ended with Deliver's: %v", s.ctx.Err())
 		}

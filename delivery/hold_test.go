@@ -21,7 +21,7 @@ const (
 type backend struct {
 	calls
 	down    atomic.Bool
-	verdict error // while it is down; nil is errAdapter
+	verdict atomic.Pointer[error] // while it is down; nil is errAdapter
 }
 
 func (b *backend) Deliver(_ context.Context, m *queue.Message) error {
@@ -30,8 +30,8 @@ func (b *backend) Deliver(_ context.Context, m *queue.Message) error {
 	case m.Envelope.RcptTo[0].Address == c:
 	case !b.down.Load():
 		return nil
-	case b.verdict != nil:
-		return b.verdict
+	case b.verdict.Load() != nil:
+		return *b.verdict.Load()
 	}
 	return errAdapter
 }
@@ -102,10 +102,10 @@ func TestASuccessBetweenFailuresBeginsTheCountAnew(t *testing.T) {
 				for range 5 {
 					r.fail(holdAfter - 1)
 					bk.down.Store(verdict != nil)
-					bk.verdict = verdict
+					bk.verdict.Store(&verdict)
 					r.put(a, b)
 					bk.down.Store(true)
-					bk.verdict = nil
+					bk.verdict.Store(nil)
 				}
 				if len(r.held) > 0 {
 					t.Errorf("told %+v", r.held)
@@ -202,7 +202,8 @@ func TestAProbeToldWhenToComeAgainWaitsAtNoCost(t *testing.T) {
 			t.Parallel()
 			onBackend(t, delivery.Config{MaxAttempts: 2}, func(t *testing.T, r *rig, b *backend) {
 				r.fail(holdAfter)
-				b.verdict = delivery.RetryAfter(told, errAdapter)
+				later := delivery.RetryAfter(told, errAdapter)
+				b.verdict.Store(&later)
 				id := r.put()
 				r.after(time.Millisecond)
 				other := r.put()

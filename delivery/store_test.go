@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,9 +46,10 @@ func TestALeaseWhoseEndCannotBeWrittenDoesNotSpin(t *testing.T) {
 	} {
 		t.Run(op, func(t *testing.T) {
 			t.Parallel()
-			broken := true
+			var broken atomic.Bool
+			broken.Store(true)
 			onFaulty(t, true, func(o string, _ *queue.Message) error {
-				if broken && o == op {
+				if broken.Load() && o == op {
 					return errDisk
 				}
 				return nil
@@ -70,7 +72,7 @@ func TestALeaseWhoseEndCannotBeWrittenDoesNotSpin(t *testing.T) {
 				if len(r.dead) > 0 {
 					t.Errorf("a dead letter is told that is none: %+v", r.dead)
 				}
-				broken = false
+				broken.Store(false)
 				r.after(20 * time.Minute)
 				switch op {
 				case "ack":
@@ -95,9 +97,10 @@ func TestALeaseWhoseEndCannotBeWrittenDoesNotSpin(t *testing.T) {
 // many, and the pause is as short as after one.
 func TestFailuresOfTheDiskTogetherPauseOnce(t *testing.T) {
 	t.Parallel()
-	broken := true
+	var broken atomic.Bool
+	broken.Store(true)
 	onFaulty(t, false, func(op string, _ *queue.Message) error {
-		if broken && op == "ack" {
+		if broken.Load() && op == "ack" {
 			return errDisk
 		}
 		return nil
@@ -109,7 +112,7 @@ func TestFailuresOfTheDiskTogetherPauseOnce(t *testing.T) {
 		if len(r.spool) != 4 {
 			t.Fatalf("%d errors told", len(r.spool))
 		}
-		broken = false
+		broken.Store(false)
 		id := r.put()
 		r.after(time.Second - instant)
 		if n.n() != 4 {
@@ -162,9 +165,10 @@ func TestAFullDiskDoesNotPauseDeliveries(t *testing.T) {
 
 func TestAQueueThatCannotLeaseIsAskedLessAndLess(t *testing.T) {
 	t.Parallel()
-	broken := true
+	var broken atomic.Bool
+	broken.Store(true)
 	onFaulty(t, false, func(op string, _ *queue.Message) error {
-		if broken && op == "lease" {
+		if broken.Load() && op == "lease" {
 			return errDisk
 		}
 		return nil
@@ -180,7 +184,7 @@ func TestAQueueThatCannotLeaseIsAskedLessAndLess(t *testing.T) {
 				t.Errorf("told %+v", e)
 			}
 		}
-		broken = false
+		broken.Store(false)
 		r.after(time.Minute)
 		r.gone(id)
 	})
