@@ -70,7 +70,7 @@ func (a *app) writePlan(cfg *config.Config, file string) error {
 		}
 		line("listen", "%s", text)
 	}
-	hostname := cfg.Hostname
+	hostname := cfg.Hostname.String()
 	if hostname == "" {
 		hostname = "(the machine's)"
 	}

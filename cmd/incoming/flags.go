@@ -1,6 +1,10 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"slices"
+
 	"github.com/incoming-mx/incoming/cmd/incoming/internal/config"
 	"github.com/spf13/cobra"
 )
@@ -40,6 +44,9 @@ func (f *configFlags) load(cmd *cobra.Command) (*config.Config, error) {
 func (f *configFlags) override(cmd *cobra.Command, c *config.Config) error {
 	fs := cmd.Flags()
 	if fs.Changed("listen") {
+		if slices.Contains(f.listen, "") {
+			return errors.New("--listen: it is empty; leave it out for the default")
+		}
 		if err := c.Listen(f.listen); err != nil {
 			return err
 		}
@@ -57,6 +64,9 @@ func (f *configFlags) override(cmd *cobra.Command, c *config.Config) error {
 		{"log", "log.format", f.logs},
 	} {
 		if fs.Changed(s.flag) {
+			if s.value == "" && s.flag != "http" { // an unset variable of a script, most likely
+				return fmt.Errorf("--%s: it is empty; leave it out for the default", s.flag)
+			}
 			if err := c.SetKey("--"+s.flag, s.key, s.value); err != nil {
 				return err
 			}

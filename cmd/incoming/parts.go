@@ -103,7 +103,7 @@ func (p *parts) policy(name string, cfg *config.Config, old *parts, log *slog.Lo
 // serverConfig is cfg as the server takes it; the Queue is still to be set.
 func serverConfig(cfg *config.Config, p *parts, hooks telemetry.Hooks) incoming.Config {
 	c := incoming.Config{
-		Hostname: cfg.Hostname, Listeners: listenersOf(cfg), Domains: domainsOf(cfg), Recipient: recipientsOf(cfg.Recipients),
+		Hostname: cfg.Hostname.String(), Listeners: listenersOf(cfg), Domains: domainsOf(cfg), Recipient: recipientsOf(cfg.Recipients),
 		Policies: p.policies, Adapter: p.adapter, Hooks: hooks,
 		Delivery: incoming.Delivery{
 			Workers: cfg.Delivery.Workers.N, Deadline: cfg.Delivery.Deadline.D, Backoff: cfg.Delivery.Backoff.D,
@@ -162,13 +162,13 @@ func prefixes(ns []config.Network) []netip.Prefix {
 
 // recipientsOf accepts the addresses, and all of the @domains, in list; nil
 // accepts any. Letters of either case are the same.
-func recipientsOf(list []string) func(context.Context, incoming.Address) error {
+func recipientsOf(list []config.Known) func(context.Context, incoming.Address) error {
 	if list == nil {
 		return nil
 	}
 	known := make(map[string]bool)
 	for _, r := range list {
-		known[strings.ToLower(r)] = true
+		known[strings.ToLower(r.String())] = true
 	}
 	unknown := &smtp.Reply{Code: 550, Enhanced: smtp.EnhancedCode{5, 1, 1}, Text: "No such recipient here"}
 	return func(_ context.Context, to incoming.Address) error {

@@ -85,7 +85,7 @@ func (a *app) list(cmd *cobra.Command, f *spoolFlags, s view, q queue.Filter, no
 		}
 	}
 	if broken > 0 {
-		return fmt.Errorf("%s could not be read", plural(broken, "entry"))
+		return fmt.Errorf("%s could not be read; the daemon puts them among the dead when it starts", plural(broken, "message"))
 	}
 	return nil
 }

@@ -80,7 +80,11 @@ func showEntry(w io.Writer, e queue.Entry, now time.Time, apart bool) error {
 	if e.LastError != "" {
 		field("last error", "%s", clean(e.LastError))
 	}
-	field("peer", "%s, helo %s, on listener %s", clean(e.Peer), clean(e.Hello), clean(e.Listener))
+	for _, f := range [][2]string{{"peer", e.Peer}, {"helo", e.Hello}, {"listener", e.Listener}} {
+		if f[1] != "" {
+			field(f[0], "%s", clean(f[1]))
+		}
+	}
 	if e.TLS != nil {
 		field("tls", "%s %s %s", e.TLS.Version, e.TLS.Cipher, clean(e.TLS.ServerName))
 	}

@@ -66,6 +66,9 @@ func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
 		case <-ready:
 			ready = nil
 			d.announce()
+			for _, why := range d.server.Status().NotReady {
+				d.log.Warn("not ready", "reason", why)
+			}
 		case s := <-signals:
 			switch {
 			case s == syscall.SIGHUP:

@@ -37,7 +37,7 @@ func levelOf(cfg *config.Config) slog.Level {
 // newTelemetry is the log and the metrics as hooks, and what serves the latter.
 // The dialogue is only made when it is to be logged.
 func newTelemetry(cfg *config.Config, log *slog.Logger) (telemetry.Hooks, http.Handler, error) {
-	exporter, err := metrics.New(&metrics.Options{Prefix: cfg.Metrics.Prefix})
+	exporter, err := metrics.New(&metrics.Options{Prefix: cfg.Metrics.Prefix.String()})
 	if err != nil {
 		return telemetry.Hooks{}, nil, fmt.Errorf("metrics.prefix: %w", err)
 	}

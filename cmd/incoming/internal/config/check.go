@@ -1,15 +1,33 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
 )
 
-// check finds what fits no single value: what two keys say together. Each error
-// names the key and the mend.
+// conflict is what keys say together and cannot mean. Its text names the key
+// and the mend.
+type conflict struct {
+	text string
+	// keys is where to point at, the first that is in the file; of them those
+	// of a listener are the nth's.
+	keys []string
+	nth  int
+}
+
+func (c *conflict) Error() string { return c.text }
+
+// at is a conflict in the values of keys.
+func at(keys ...string) *conflict { return &conflict{keys: keys} }
+
+func (c *conflict) says(format string, args ...any) *conflict {
+	c.text = fmt.Sprintf(format, args...)
+	return c
+}
+
+// check finds what fits no single value: what two keys say together.
 func (c *Config) check() error {
 	if err := c.checkListeners(); err != nil {
 		return err
@@ -17,24 +35,19 @@ func (c *Config) check() error {
 	if err := c.checkDelivery(); err != nil {
 		return err
 	}
-	for _, r := range c.Recipients {
-		if at := strings.LastIndexByte(r, '@'); at < 0 || at == len(r)-1 {
-			return fmt.Errorf("recipients: %q is no address; write name@example.org, or @example.org for all of a domain", r)
-		}
-	}
 	switch {
 	case c.Queue.Journal:
-		return errors.New("queue.journal: this version has no journal; leave it false")
+		return at("queue.journal").says("queue.journal: this version has no journal; leave it false")
 	case c.names("access_list") && c.AccessList.File == "":
-		return errors.New("access_list.file: not set, but the policy access_list is named; set it to the file of rules")
+		return at("access_list.file", "policies").says("access_list.file: not set, but the policy access_list is named; set it to the file of rules")
 	case c.names("max_size") && c.MaxSize.Size.N <= 0:
-		return errors.New(`max_size.size: not set, but the policy max_size is named; set it, such as "10MiB"`)
+		return at("max_size.size", "policies").says(`max_size.size: not set, but the policy max_size is named; set it, such as "10MiB"`)
 	case c.names("max_recipients") && c.MaxRecipients.Count.N <= 0:
-		return errors.New("max_recipients.count: not set, but the policy max_recipients is named; set it, such as 100")
+		return at("max_recipients.count", "policies").says("max_recipients.count: not set, but the policy max_recipients is named; set it, such as 100")
 	}
 	for i, p := range c.Policies {
 		if slices.Contains(c.Policies[:i], p) {
-			return fmt.Errorf("policies: %s is named twice", p)
+			return at("policies").says("policies: %s is named twice", p)
 		}
 	}
 	return nil
@@ -42,24 +55,28 @@ func (c *Config) check() error {
 
 func (c *Config) checkListeners() error {
 	if len(c.Listeners) == 0 {
-		return errors.New("listener: there is none; add a [[listener]] or --listen ADDR")
+		return at("listener").says("listener: there is none; add a [[listener]] or --listen ADDR")
 	}
 	for i, l := range c.Listeners {
-		for _, o := range c.Listeners[:i] {
-			if o.Label() == l.Label() {
-				return fmt.Errorf("listener %s: there are two by that name; give each a name of its own", l.Label())
-			}
+		if err := c.checkListener(l, c.Listeners[:i]); err != nil {
+			err.nth = i
+			return err
 		}
-		if !loopback(l.Address.String()) && c.Domains == nil {
-			return fmt.Errorf("listener %s: it is not on loopback and no domains are set, so that mail for anyone would be accepted;"+
-				" set domains (--domain example.org), or --domain '*' to accept any", l.Label())
-		}
-		switch {
-		case l.TLS.String() == "disabled" && (l.Cert != "" || l.Key != ""):
-			return fmt.Errorf(`listener %s: a certificate is given but tls is disabled; set tls = "optional"`, l.Label())
-		case l.TLS.String() != "disabled" && (l.Cert == "" || l.Key == ""):
-			return fmt.Errorf("listener %s: tls is %s, which wants cert and key; set both to PEM files", l.Label(), l.TLS)
-		}
+	}
+	return nil
+}
+
+func (c *Config) checkListener(l Listener, before []Listener) *conflict {
+	switch name := l.Label(); {
+	case slices.ContainsFunc(before, func(o Listener) bool { return o.Label() == name }):
+		return at("listener.name", "listener.address").says("listener %s: there are two by that name; give each a name of its own", name)
+	case !loopback(l.Address.String()) && c.Domains == nil:
+		return at("listener.address").says("listener %s: it is not on loopback and no domains are set, so that mail for anyone would be accepted;"+
+			" set domains (--domain example.org), or --domain '*' to accept any", name)
+	case l.TLS.String() == "disabled" && (l.Cert != "" || l.Key != ""):
+		return at("listener.tls", "listener.cert", "listener.key").says(`listener %s: a certificate is given but tls is disabled; set tls = "optional"`, name)
+	case l.TLS.String() != "disabled" && (l.Cert == "" || l.Key == ""):
+		return at("listener.tls").says("listener %s: tls is %s, which wants cert and key; set both to PEM files", name, l.TLS)
 	}
 	return nil
 }
@@ -68,11 +85,11 @@ func (c *Config) checkDelivery() error {
 	to := c.Delivery.To
 	switch {
 	case to.Kind == ToCommand && len(to.Argv) == 0 && len(c.Command.Argv) == 0:
-		return errors.New("delivery.to: command has no program; write command:PROG ARGS, or set command.argv")
+		return at("command.argv", "delivery.to").says("delivery.to: command has no program; write command:PROG ARGS, or set command.argv")
 	case to.Kind == ToCommand && len(to.Argv) > 0 && len(c.Command.Argv) > 0:
-		return errors.New(`command.argv: delivery.to names a program too; set delivery.to = "command"`)
+		return at("command.argv").says(`command.argv: delivery.to names a program too; set delivery.to = "command"`)
 	case len(c.Webhook.Secrets) > 0 && c.Webhook.SecretFile != "":
-		return errors.New("webhook.secret_file: webhook.secrets is set too; keep one")
+		return at("webhook.secret_file").says("webhook.secret_file: webhook.secrets is set too; keep one")
 	}
 	return nil
 }

@@ -9,9 +9,9 @@ package config
 
 // Config is a whole configuration, defaults filled in. Each leaf has a [Key].
 type Config struct {
-	Hostname    string     `toml:"hostname"`
+	Hostname    Hostname   `toml:"hostname"`
 	Domains     []Domain   `toml:"domains"`
-	Recipients  []string   `toml:"recipients"`
+	Recipients  []Known    `toml:"recipients"`
 	Policies    []Policy   `toml:"policies"`
 	BareNewline Newline    `toml:"bare_newline"`
 	BareFrom    []Network  `toml:"bare_newline_networks"`
@@ -141,7 +141,7 @@ type HTTP struct {
 
 // Metrics is [metrics].
 type Metrics struct {
-	Prefix string `toml:"prefix"`
+	Prefix Prefix `toml:"prefix"`
 }
 
 // Log is [log].

@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 var sameConfig = cmp.Options{
 	cmpopts.EquateComparable(Network{}),
 	cmp.AllowUnexported(Target{}),
-	cmpopts.EquateComparable(TLSMode{}, Policy{}, Newline{}, Format{}, LogFormat{}, LogLevel{}, LogAddresses{}, Domain{}, HostPort{}),
+	cmpopts.EquateComparable(TLSMode{}, Policy{}, Newline{}, Format{}, LogFormat{}, LogLevel{}, LogAddresses{}, Domain{}, HostPort{}, Hostname{}, Known{}, Prefix{}),
 }
 
 func TestEveryFieldHasAKeyAndEveryKeyAField(t *testing.T) {
@@ -242,7 +242,7 @@ func TestFlagsWinOverTheFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Hostname != "flag" || c.Limits.Errors.N != 3 || c.Limits.Commands.N != 1000 {
+	if c.Hostname.String() != "flag" || c.Limits.Errors.N != 3 || c.Limits.Commands.N != 1000 {
 		t.Errorf("hostname %q, errors %v, commands %v", c.Hostname, c.Limits.Errors, c.Limits.Commands)
 	}
 }

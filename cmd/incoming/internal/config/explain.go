@@ -33,7 +33,7 @@ func explain(path string, text []byte, err error) error {
 	var missing *toml.StrictMissingError
 	if errors.As(err, &missing) && len(missing.Errors) > 0 {
 		first := &missing.Errors[0]
-		e := at(path, text, first)
+		e := spot(path, text, first)
 		e.Message = unknownKey(strings.Join(first.Key(), "."))
 		e.More = len(missing.Errors) - 1
 		return e
@@ -42,7 +42,7 @@ func explain(path string, text []byte, err error) error {
 	if !errors.As(err, &bad) {
 		return fmt.Errorf("config %s: %w", path, err)
 	}
-	e := at(path, text, bad)
+	e := spot(path, text, bad)
 	e.Message = strings.TrimPrefix(bad.Error(), "toml: ")
 	name := strings.Join(bad.Key(), ".")
 	switch {
@@ -103,19 +103,23 @@ func unknownKey(name string) string {
 	return msg + `; "incoming config" prints them all`
 }
 
-// at is the place of err, with the line and a caret under it.
-func at(path string, text []byte, err *toml.DecodeError) *FileError {
+// spot is the place of err, with the line and a caret under it.
+func spot(path string, text []byte, err *toml.DecodeError) *FileError {
 	line, column := err.Position()
-	e := &FileError{Path: path, Line: line, Column: column}
+	return &FileError{Path: path, Line: line, Column: column, Excerpt: excerpt(text, line, column, width(err.String()))}
+}
+
+// excerpt is a line of text, with carets under a part of it; "" when there is
+// no such line.
+func excerpt(text []byte, line, column, width int) string {
 	lines := bytes.Split(text, []byte("\n"))
 	if line < 1 || line > len(lines) {
-		return e
+		return ""
 	}
 	number := fmt.Sprintf("%5d | ", line)
 	shown := strings.ReplaceAll(string(bytes.TrimSuffix(lines[line-1], []byte("\r"))), "\t", " ")
-	e.Excerpt = number + shown + "\n" + strings.Repeat(" ", len(number)-2) + "| " +
-		strings.Repeat(" ", max(0, column-1)) + strings.Repeat("^", width(err.String())) + "\n"
-	return e
+	return number + shown + "\n" + strings.Repeat(" ", len(number)-2) + "| " +
+		strings.Repeat(" ", max(0, column-1)) + strings.Repeat("^", width) + "\n"
 }
 
 // width is how many letters the decoder marks, from the tildes under them.

@@ -15,9 +15,10 @@ import (
 func Load(path string, override func(*Config) error) (*Config, error) {
 	c := Default()
 	c.Listeners = nil
+	var text []byte
 	if path != "" {
-		text, err := os.ReadFile(path)
-		if err != nil {
+		var err error
+		if text, err = os.ReadFile(path); err != nil {
 			return nil, fmt.Errorf("config %s: %w", path, errors.Unwrap(err))
 		}
 		if err := parse(c, path, text); err != nil {
@@ -25,19 +26,21 @@ func Load(path string, override func(*Config) error) (*Config, error) {
 		}
 	}
 	c.fill()
+	inFile := c.check() // which flags may mend
 	if override != nil {
 		if err := override(c); err != nil {
 			return nil, err
 		}
 		c.fill()
 	}
-	if err := c.check(); err != nil {
-		if path != "" {
-			return nil, fmt.Errorf("config %s: %w", path, err)
-		}
-		return nil, err
+	err := c.check()
+	if err == nil {
+		return c, nil
 	}
-	return c, nil
+	if path != "" && inFile != nil && inFile.Error() == err.Error() {
+		return nil, inPlace(path, text, err)
+	}
+	return nil, err
 }
 
 func parse(c *Config, path string, text []byte) error {

@@ -6,8 +6,11 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/incoming-mx/incoming/policy"
 )
 
 // choose is text, if it is one of the choices.
@@ -64,6 +67,12 @@ type (
 	Domain = Word[domains]
 	// HostPort is an address to listen on; "" is none.
 	HostPort = Word[hostPorts]
+	// Hostname is what we call ourselves; "" is the machine's name.
+	Hostname = Word[hostnames]
+	// Known is an address that exists, or by @ a whole domain.
+	Known = Word[recipients]
+	// Prefix is what metric names begin with.
+	Prefix = Word[prefixes]
 )
 
 type (
@@ -76,6 +85,9 @@ type (
 	logAddresses struct{}
 	domains      struct{}
 	hostPorts    struct{}
+	hostnames    struct{}
+	recipients   struct{}
+	prefixes     struct{}
 )
 
 func (tlsModes) check(s string) (string, error) {
@@ -115,8 +127,31 @@ func (domains) check(s string) (string, error) {
 		return "", errors.New("an empty domain; write example.org, or * for any")
 	case strings.Contains(s, "@"):
 		return "", fmt.Errorf("%q is an address; write its domain, %s", s, s[strings.LastIndexByte(s, '@')+1:])
-	case s != "*" && strings.ContainsAny(s, "* \t,;/"):
+	}
+	// The policy is asked, so that there is one opinion of what a domain is.
+	if _, err := policy.AcceptDomains(s); err != nil || s != "*" && strings.Contains(s, "*") {
 		return "", fmt.Errorf("%q is no domain; write one domain an entry, example.org, or * alone for any", s)
+	}
+	return s, nil
+}
+
+func (hostnames) check(s string) (string, error) {
+	if s != "" && !regexp.MustCompile(`^[A-Za-z0-9._:\[\]-]{1,255}$`).MatchString(s) {
+		return "", fmt.Errorf("%q is no host name; write mx.example.org", s)
+	}
+	return s, nil
+}
+
+func (recipients) check(s string) (string, error) {
+	if at := strings.LastIndexByte(s, '@'); at < 0 || at == len(s)-1 || strings.ContainsAny(s, "<> \t\r\n") {
+		return "", fmt.Errorf("%q is no address; write name@example.org, or @example.org for all of a domain", s)
+	}
+	return s, nil
+}
+
+func (prefixes) check(s string) (string, error) {
+	if s != "" && !regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`).MatchString(s) {
+		return "", fmt.Errorf("%q cannot begin a metric's name; use letters, digits and underscores, the first no digit", s)
 	}
 	return s, nil
 }
