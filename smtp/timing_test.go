@@ -137,7 +137,7 @@ func TestSilentClientIsTimedOut(t *testing.T) {
 	})
 }
 
-// The time is for a whole command line: an octet now and then does not help.
+// R06. The time is for a whole command line: an octet now and then does not help.
 func TestDribblingCommandIsTimedOut(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		d := begin(t, Config{}, &fake{})
@@ -164,7 +164,7 @@ func TestEachCommandHasItsOwnTime(t *testing.T) {
 	})
 }
 
-// TestTimeoutInDataCloses: 421 and the end in one step, so that the late lines
+// TestTimeoutInDataCloses: R07. 421 and the end in one step, so that the late lines
 // of the text are never read as commands.
 func TestTimeoutInDataCloses(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -185,6 +185,8 @@ func TestTimeoutInDataCloses(t *testing.T) {
 	})
 }
 
+// TestTimeoutAfterBareLFSaysSo: E12. The client may believe that it has ended its
+// text: the log says why it had not.
 func TestTimeoutAfterBareLFSaysSo(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		reason := ""
@@ -200,7 +202,7 @@ func TestTimeoutAfterBareLFSaysSo(t *testing.T) {
 	})
 }
 
-// TestTextMustKeepItsPace: after three minutes it must average 500 octets a
+// TestTextMustKeepItsPace: R06. After three minutes it must average 500 octets a
 // second.
 func TestTextMustKeepItsPace(t *testing.T) {
 	for rate, fails := range map[int]time.Duration{1: 3 * time.Minute, 499: 3 * time.Minute, 500: 0, 501: 0} {
@@ -309,6 +311,7 @@ func TestChunkMustKeepItsPace(t *testing.T) {
 	})
 }
 
+// TestStallingChunkIsTimedOut: B13. The octets announced do not come.
 func TestStallingChunkIsTimedOut(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		d := begin(t, Config{}, &fake{})
@@ -438,7 +441,7 @@ func TestPeerThatNeverReads(t *testing.T) {
 	})
 }
 
-// TestRepliesWaitForTheirBatch: one write a batch, and none held back from a
+// TestRepliesWaitForTheirBatch: S43. One write a batch, and none held back from a
 // peer that we wait for.
 func TestRepliesWaitForTheirBatch(t *testing.T) {
 	t.Parallel()
@@ -682,7 +685,7 @@ func TestCloseForces(t *testing.T) {
 	})
 }
 
-// TestHandshakeIsTimedOut: a silent client, and one that dribbles.
+// TestHandshakeIsTimedOut: T07. A silent client, and one that dribbles.
 func TestHandshakeIsTimedOut(t *testing.T) {
 	certificate := testTLS(t)
 	for name, dribble := range map[string]bool{"silent": false, "dribbling": true} {

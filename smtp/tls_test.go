@@ -45,6 +45,18 @@ func testTLS(t testing.TB) *tls.Config {
 // serveOne serves one connection over loopback and returns the client's end.
 // The served channel has what Serve returned.
 func serveOne(t *testing.T, cfg *Config, s *fake) (client *net.TCPConn, served chan error) {
+	return serveBy(t, cfg, func(_ context.Context, c *Conn) (Session, error) {
+		s.conn = c
+		return s, nil
+	})
+}
+
+// serveOneTo is serveOne for a Session that need not know its Conn.
+func serveOneTo(t *testing.T, cfg *Config, s Session) (client *net.TCPConn, served chan error) {
+	return serveBy(t, cfg, func(context.Context, *Conn) (Session, error) { return s, nil })
+}
+
+func serveBy(t *testing.T, cfg *Config, open func(context.Context, *Conn) (Session, error)) (client *net.TCPConn, served chan error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -64,12 +76,7 @@ func serveOne(t *testing.T, cfg *Config, s *fake) (client *net.TCPConn, served c
 		t.Fatal(err)
 	}
 	cfg.Hostname = "mx.example"
-	go func() {
-		served <- Serve(t.Context(), nc, cfg, func(_ context.Context, c *Conn) (Session, error) {
-			s.conn = c
-			return s, nil
-		})
-	}()
+	go func() { served <- Serve(t.Context(), nc, cfg, open) }()
 	return client, served
 }
 
@@ -256,6 +263,7 @@ func TestImplicitTLS(t *testing.T) {
 	}
 }
 
+// TestRequiredTLS: T15, with TLS in the end.
 func TestRequiredTLS(t *testing.T) {
 	t.Parallel()
 	nc, served := serveOne(t, &Config{TLSMode: TLSRequired, TLS: testTLS(t)}, &fake{})
