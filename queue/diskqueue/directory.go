@@ -328,8 +328,16 @@ func (d *directory) requeue(e *entry, r *record) error {
 	return d.syncDir(d.at(e))
 }
 
-// remove is one rename; the rest is the trash's.
+// remove is one rename; the rest is the trash's, unless that is behind.
 func (d *directory) remove(e *entry) error {
+	if err := d.discard(e); err != nil {
+		return err
+	}
+	d.trash.help()
+	return nil
+}
+
+func (d *directory) discard(e *entry) error {
 	mu := d.mutexOf(e.id)
 	mu.Lock()
 	defer mu.Unlock()

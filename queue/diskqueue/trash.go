@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -203,6 +204,27 @@ func (t *trash) notRemoved(j job, err error) {
 	}
 	t.mu.Unlock()
 	t.report("empty trash", queue.ID(j.name), err)
+}
+
+// mostJobs is how many directories wait for the trash's goroutine, shareOfJobs
+// how many whoever adds another then removes himself. So what is in trash/
+// stays little, however fast messages come and go.
+const (
+	mostJobs    = 256
+	shareOfJobs = 32
+)
+
+// help removes some of what waits when it has become too much for one goroutine.
+func (t *trash) help() {
+	t.mu.Lock()
+	if len(t.jobs) <= mostJobs {
+		t.mu.Unlock()
+		return
+	}
+	mine := slices.Clone(t.jobs[:shareOfJobs])
+	t.jobs = t.jobs[shareOfJobs:]
+	t.mu.Unlock()
+	t.empty(mine)
 }
 
 // What is in a message's directory as a rule.
