@@ -35,10 +35,12 @@ func newSchedule() *schedule {
 // take waits for the oldest entry that is due and marks it leased.
 func (s *schedule) take(ctx context.Context) (*entry, error) {
 	for {
+		s.mu.Lock()
 		if err := ctx.Err(); err != nil {
+			s.settle() // it may have been called just now: another must be
+			s.mu.Unlock()
 			return nil, err
 		}
-		s.mu.Lock()
 		if s.closed {
 			s.mu.Unlock()
 			return nil, queue.ErrClosed
