@@ -1,0 +1,278 @@
+package diskqueue
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/incoming-mx/incoming/internal/vfs"
+	"github.com/incoming-mx/incoming/internal/vfs/crashfs"
+	"github.com/incoming-mx/incoming/internal/vfs/faultfs"
+	"github.com/incoming-mx/incoming/queue"
+)
+
+func TestASickSpoolIsProbedEveryTenSecondsUntilItIsWell(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "probe")
+		remove := w.fs.Fail(faultfs.Rule{Op: faultfs.Sync, Err: syscall.EIO})
+		if _, _, err := w.text(letter, 0, false); !errors.Is(err, queue.ErrSick) {
+			t.Fatalf("commit: %v", err)
+		}
+		time.Sleep(35 * time.Second)
+		synctest.Wait()
+		probes := 0
+		for _, e := range w.events.spool() {
+			if e.Op == "probe" {
+				probes++
+			}
+		}
+		if probes != 3 {
+			t.Errorf("%d probes in 35 s, want 3", probes)
+		}
+		got := make(chan queue.Lease, 1)
+		go func() {
+			l, err := w.q.Lease(context.Background())
+			if err == nil {
+				got <- l
+			}
+			close(got)
+		}()
+		remove()
+		time.Sleep(4 * time.Second)
+		if err := w.q.Check(0); !errors.Is(err, queue.ErrSick) {
+			t.Errorf("Check before a probe has passed: %v", err)
+		}
+		time.Sleep(2 * time.Second)
+		if err := w.q.Check(0); err != nil {
+			t.Errorf("Check after: %v", err)
+		}
+		w.put(1)
+		w.must((<-got).Ack(context.Background()))
+		clear(w.kept)
+		w.nothingIsLost()
+	})
+}
+
+func TestAFullDiskIsFullForAMomentOnly(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "full")
+		w.fs.Fail(faultfs.Rule{Op: faultfs.Write, Nth: 1, Err: syscall.ENOSPC})
+		if _, _, err := w.text(letter, 0, false); !errors.Is(err, queue.ErrNoSpace) {
+			t.Fatalf("commit: %v", err)
+		}
+		if err := w.q.Check(0); !errors.Is(err, queue.ErrNoSpace) {
+			t.Errorf("Check at once: %v", err)
+		}
+		time.Sleep(fullFor)
+		w.must(w.q.Check(0))
+		w.put(1)
+		w.nothingIsLost()
+	})
+}
+
+// TestAPlaceThatCannotBeWrittenToIsTheSpoolsFault: not each message's in turn.
+func TestAPlaceThatCannotBeWrittenToIsTheSpoolsFault(t *testing.T) {
+	t.Parallel()
+	for _, place := range []string{"processing", "dead", "trash", "committed", "incoming"} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, place)
+			for second := range 5 {
+				w.put(second)
+			}
+			remove := w.fs.Fail(faultfs.Rule{Op: faultfs.Rename, Path: "/" + place + "/", Err: syscall.EACCES})
+			if l, err := w.lease(time.Minute); err == nil { // the place is none that a lease needs
+				_ = l.Bury(context.Background(), io.ErrNoProgress) // that is what fails, or the ack below
+				if l, err = w.lease(3 * time.Second); err == nil {
+					_ = l.Ack(context.Background())
+				}
+			}
+			if dead := w.q.Depth().Dead; dead > 1 {
+				t.Errorf("%s: %d dead letters", place, dead)
+			}
+			if place == "processing" && !errors.Is(w.q.Check(0), queue.ErrSick) {
+				t.Errorf("%s: Check: %v", place, w.q.Check(0))
+			}
+			remove()
+			time.Sleep(2 * probeEvery)
+			w.must(w.q.Check(0))
+			w.must(w.q.Close())
+		})
+	}
+}
+
+func TestProbesDoNotTripOverEachOther(t *testing.T) {
+	t.Parallel()
+	q := openTest(t, t.TempDir(), Options{NoFsync: true})
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 20 {
+				if err := q.probe(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if left := files(t, q.Dir()); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+}
+
+// TestAFailedSyncFailsForAllItMayHaveCovered: a rename done before a sync that
+// failed is not made good by a later sync that says nil.
+func TestAFailedSyncFailsForAllItMayHaveCovered(t *testing.T) {
+	t.Parallel()
+	failed := errors.New("lost")
+	entered, goOn := make(chan struct{}), make(chan error)
+	g := &group{sync: func() error {
+		entered <- struct{}{}
+		return <-goOn
+	}}
+	early := g.mark()
+	first := make(chan error, 1)
+	go func() { first <- g.do(g.mark()) }()
+	<-entered
+	second := make(chan error, 1)
+	go func() { second <- g.do(early) }()
+	goOn <- failed
+	<-entered
+	goOn <- nil
+	if err := <-first; !errors.Is(err, failed) {
+		t.Errorf("whose sync failed: %v", err)
+	}
+	if err := <-second; !errors.Is(err, failed) {
+		t.Errorf("who had changed something before: %v", err)
+	}
+	late := make(chan error, 1)
+	go func() { late <- g.do(g.mark()) }()
+	<-entered
+	goOn <- nil
+	must(t, <-late)
+}
+
+func TestAFailedSyncOfCommittedIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	q := openTest(t, t.TempDir(), Options{})
+	q.fs.Fail(faultfs.Rule{Op: faultfs.SyncDir, Path: "committed", Nth: 1, Err: syscall.EIO})
+	q.fs.Reset()
+	if _, err := q.try(letter); !errors.Is(err, queue.ErrSick) {
+		t.Errorf("Commit: %v", err)
+	}
+	if _, err := q.try(letter); !errors.Is(err, queue.ErrSick) {
+		t.Errorf("the next: %v", err)
+	}
+	if d := counts(q.Depth()); d != (queue.Depth{}) {
+		t.Errorf("offered all the same: %+v", d)
+	}
+	// Before Close no one has synced it again for the message's sake: only the
+	// trash does, when the message has left.
+	calls := q.fs.Calls()
+	left := slices.IndexFunc(calls, func(c faultfs.Call) bool { return c.Op == faultfs.Rename && strings.Contains(c.To, "/trash/") })
+	synced := 0
+	for _, c := range calls[:max(left, 0)] {
+		if c.Op == faultfs.SyncDir && strings.HasSuffix(c.Path, "/committed") {
+			synced++
+		}
+	}
+	if left < 0 || synced != 1 {
+		t.Errorf("%d syncs of committed/ before the message left it:\n%v", synced, calls)
+	}
+}
+
+func TestTheFloorOfFreeSpace(t *testing.T) {
+	t.Parallel()
+	const most = 1 << 20 // so that the floor is 2 MiB
+	for _, tc := range []struct {
+		name  string
+		space vfs.Space
+		size  int64
+		drafts,
+		keeps bool
+	}{
+		{name: "at the floor", space: vfs.Space{Bytes: 2 << 20}, keeps: true},
+		{name: "an octet below", space: vfs.Space{Bytes: 2<<20 - 1}},
+		{name: "with the message's own size", space: vfs.Space{Bytes: 2<<20 + 1000}, size: 1000, keeps: true},
+		{name: "a message an octet too big", space: vfs.Space{Bytes: 2<<20 + 1000}, size: 1001},
+		{name: "with what is being received", space: vfs.Space{Bytes: 2<<20 + 500}, drafts: true, keeps: true},
+		{name: "an octet below that", space: vfs.Space{Bytes: 2<<20 + 499}, drafts: true},
+		{name: "1000 inodes", space: vfs.Space{Bytes: 1 << 40, Inodes: 1000, HasInodes: true}, keeps: true},
+		{name: "999 inodes", space: vfs.Space{Bytes: 1 << 40, Inodes: 999, HasInodes: true}},
+		{name: "a file system that does not count inodes", space: vfs.Space{Bytes: 1 << 40}, keeps: true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := &world{t: t, what: tc.name, mem: crashfs.New(), kept: map[queue.ID]string{}}
+			o := w.options()
+			o.MessageSize = most
+			q, err := Open(worldSpool, o)
+			must(t, err)
+			defer q.Close()
+			w.q = q
+			id := w.put(0)
+			if tc.drafts {
+				d, err := q.Begin(context.Background(), envelope(), queue.Origin{})
+				must(t, err)
+				_, err = io.WriteString(d, strings.Repeat("x", 500))
+				must(t, err)
+				defer d.Discard()
+			}
+			w.fs.SetSpace(&tc.space)
+			time.Sleep(time.Second) // the system is asked once a second
+			check := q.Check(tc.size)
+			if tc.keeps != (check == nil) || check != nil && !errors.Is(check, queue.ErrNoSpace) {
+				t.Errorf("%s: Check(%d): %v", tc.name, tc.size, check)
+			}
+			if tc.size == 0 {
+				d, err := q.Begin(context.Background(), envelope(), queue.Origin{})
+				if tc.keeps != (err == nil) || err != nil && !errors.Is(err, queue.ErrNoSpace) {
+					t.Errorf("%s: Begin: %v", tc.name, err)
+				}
+				if err == nil {
+					must(t, d.Discard())
+				}
+			}
+			l, err := w.lease(time.Second) // deliveries go on
+			must(t, err)
+			must(t, l.Ack(context.Background()))
+			if l.Message().ID != id {
+				t.Errorf("%s: leased %s", tc.name, l.Message().ID)
+			}
+			w.fs.SetSpace(nil)
+			time.Sleep(time.Second)
+			must(t, q.Check(tc.size))
+		})
+	}
+}
+
+func TestFreeSpaceIsAskedForOnceASecond(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "space")
+		defer w.q.Close()
+		time.Sleep(time.Second)
+		w.fs.Reset()
+		for range 100 {
+			must(t, w.q.Check(10))
+			time.Sleep(20 * time.Millisecond)
+		}
+		asked := 0
+		for _, c := range w.fs.Calls() {
+			if c.Op == faultfs.Space {
+				asked++
+			}
+		}
+		if asked != 2 || len(w.fs.Calls()) != asked {
+			t.Errorf("100 Checks in 2 s made the calls %v", w.fs.Calls())
+		}
+	})
+}
