@@ -17,10 +17,9 @@ var (
 	// StopAccepting, Drain, Shutdown or ForceClose.
 	ErrClosed = errors.New("incoming: server was run or closed before")
 
-	// ErrForced is wrapped by what Run, Drain's caller by Run, and Shutdown
-	// return when something had to be ended by force: sessions whose message
-	// was not accepted, deliveries that were given back. Nothing accepted is
-	// lost by it.
+	// ErrForced is wrapped by what Run and Shutdown return when the end came
+	// by force: sessions were cut off whose message was not accepted yet,
+	// deliveries were given back to the queue. Nothing accepted is lost by it.
 	ErrForced = errors.New("incoming: closed by force before the drain was done")
 )
 
@@ -312,7 +311,8 @@ func (s *Server) ForceClose() {
 	}
 }
 
-// Ready is closed when every listener is bound.
+// Ready is closed when every listener is bound. A Run that fails never closes
+// it: who waits for it waits for Run's return too.
 func (s *Server) Ready() <-chan struct{} { return s.ready }
 
 // Addr is the address that the listener of that name is bound to, nil when it

@@ -16,13 +16,14 @@ type Status struct {
 	NotReady []string
 	Draining bool      // the end has begun
 	Started  time.Time // when Run was called; zero before
-	Hostname string
+	Hostname string    // that new sessions are greeted with
 
-	Listeners []ListenerStatus
-	Sessions  int // open now
-	States    map[SessionState]int
+	Listeners []ListenerStatus // in the order of Config.Listeners
+	Sessions  int              // open now
+	// States is how many sessions stand where; a state with none is left out.
+	States map[SessionState]int
 
-	Queue queue.Depth
+	Queue queue.Depth // how much is in Config.Queue
 	// Delivery is nil without an Adapter.
 	Delivery *delivery.Status
 
