@@ -91,7 +91,7 @@ func (d *daemon) serveTools(ctx context.Context, exporter http.Handler) {
 // failed tells of the end of what serves beside the mail, which goes on.
 func (d *daemon) failed(err error) {
 	if err != nil {
-		d.log.Error("the operator's tools cannot be served any more; mail goes on", "err", err)
+		d.log.Error("the operator's tools cannot be served any more; mail goes on", "error", err)
 	}
 }
 

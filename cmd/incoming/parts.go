@@ -75,7 +75,7 @@ func (p *parts) policy(name string, cfg *config.Config, old *parts, log *slog.Lo
 	case "access_list":
 		return policy.OpenAccessList(cfg.AccessList.File, &policy.AccessListOptions{OnReload: func(rules int, err error) {
 			if err != nil {
-				log.Error("access list: the rules before stay in force", "file", cfg.AccessList.File, "err", err)
+				log.Error("access list: the rules before stay in force", "file", cfg.AccessList.File, "error", err)
 				return
 			}
 			log.Info("access list read again", "file", cfg.AccessList.File, "rules", rules)

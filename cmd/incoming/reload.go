@@ -25,7 +25,7 @@ func (d *daemon) reloadNow(ctx context.Context) (*control.Report, error) {
 	defer d.mu.Unlock()
 	r, err := d.reload(ctx)
 	if err != nil {
-		d.log.Error("reload failed; nothing was changed", "err", oneLine(err))
+		d.log.Error("reload failed; nothing was changed", "error", oneLine(err))
 		return nil, errors.New(oneLine(err))
 	}
 	for _, line := range reportLines(r) {

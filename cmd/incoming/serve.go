@@ -78,7 +78,7 @@ func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
 				d.server.ForceClose()
 			default:
 				ending = true
-				d.log.Info("draining", "signal", s.String(), "at most", d.drainTime())
+				d.log.Info("draining", "signal", s.String(), "at_most", d.drainTime())
 				d.draining.Store(true)
 				drain()
 			}
@@ -113,7 +113,7 @@ func (d *daemon) announce() {
 	to := targetText(d.running)
 	if d.running.Log.Format.String() == "json" {
 		d.log.Info("listening", "on", where)
-		d.log.Info("spool", "path", d.running.Queue.Path)
+		d.log.Info("keeping messages", "path", d.running.Queue.Path)
 		d.log.Info("delivering", "to", to)
 		return
 	}

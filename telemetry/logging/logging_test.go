@@ -52,8 +52,8 @@ func story(h telemetry.Hooks) {
 	telemetry.Emit(h.SessionConnect, telemetry.SessionConnect{Session: early})
 	telemetry.Emit(h.SessionRejected, telemetry.SessionRejected{Session: early, Stage: "connect", Code: 421,
 		Reply: "421 4.7.0 Too many connections from your address", Reason: "past limits.connections_per_ip"})
-	telemetry.Emit(h.LimitHit, telemetry.LimitHit{Session: early, Limit: "limits.connections_per_ip", Use: 51, Max: 50})
-	telemetry.Emit(h.SessionAccepted, telemetry.SessionAccepted{Session: s})
+	telemetry.Emit(h.LimitHit, telemetry.LimitHit{Session: s, Limit: "limits.recipients", Use: 51, Max: 50})
+	telemetry.Emit(h.SessionAccepted, telemetry.SessionAccepted{Session: early})
 	telemetry.Emit(h.SessionDialogue, telemetry.SessionDialogue{Session: s, FromPeer: true, Line: "MAIL FROM:<a@x.example> SIZE=5"})
 	telemetry.Emit(h.SessionDialogue, telemetry.SessionDialogue{Session: s, Line: "250 2.1.0 Ok"})
 	telemetry.Emit(h.SessionDialogue, telemetry.SessionDialogue{Session: s, FromPeer: true, Line: "auth PLAIN AGEAc2VjcmV0"})
