@@ -85,3 +85,19 @@ func TestBadArgumentsAreRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestTheFileSystemIsTheInnermostMounts(t *testing.T) {
+	t.Parallel()
+	const info = `22 1 254:0 / / rw - ext4 /dev/vda rw
+23 22 0:5 / /tmp rw shared:1 - tmpfs tmpfs rw
+24 23 254:1 / /tmp/disk rw - xfs /dev/vdb rw
+25 24 254:2 / /tmp/disk rw - btrfs /dev/vdc rw
+`
+	for dir, want := range map[string]string{
+		"/var/lib": "ext4", "/tmpfile": "ext4", "/tmp": "tmpfs", "/tmp/disk2": "tmpfs", "/tmp/disk/a": "btrfs",
+	} {
+		if got := mountedOn(info, dir); got != want {
+			t.Errorf("%s is on %s, want %s", dir, got, want)
+		}
+	}
+}

@@ -21,8 +21,9 @@ func (b *bench) machine(ctx context.Context) ([][2]string, error) {
 	facts := [][2]string{
 		{"processor", fmt.Sprintf("%s, %d cores", cpuModel(), runtime.NumCPU())},
 		{"system", runtime.GOOS + " " + firstLine("/proc/sys/kernel/osrelease")},
-		{"file system", fileSystem(ctx, b.dir)},
+		{"file system", fileSystem(b.dir)},
 		{"write 4 KiB, sync", fmt.Sprintf("%.2f ms", float64(sync.Microseconds())/1000)},
+		{"load before the run", loadAverage()},
 		{"Go", runtime.Version()},
 	}
 	if out, err := exec.CommandContext(ctx, "postconf", "-d", "-h", "mail_version").Output(); err == nil {
@@ -69,14 +70,32 @@ func syncTime(dir string) (d time.Duration, err error) {
 }
 
 // fileSystem is the kind of file system that a directory is on.
-func fileSystem(ctx context.Context, dir string) string {
-	out, err := exec.CommandContext(ctx, "stat", "-f", "-c", "%T", dir).Output()
+func fileSystem(dir string) string {
+	text, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return "unknown: " + err.Error()
 	}
-	kind := strings.TrimSpace(string(out))
+	kind := mountedOn(string(text), dir)
 	if kind == "tmpfs" {
 		kind += " (keeps nothing over a power cut: durable figures mean nothing here)"
+	}
+	return kind
+}
+
+// mountedOn finds the innermost mount, and of several on one point the last:
+// ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAGS] - KIND SOURCE OPTIONS.
+func mountedOn(mountinfo, dir string) string {
+	kind, longest := "unknown", 0
+	for line := range strings.Lines(mountinfo) {
+		mount, system, ok := strings.Cut(line, " - ")
+		fields, kinds := strings.Fields(mount), strings.Fields(system)
+		if !ok || len(fields) < 5 || len(kinds) == 0 {
+			continue
+		}
+		point := strings.TrimSuffix(fields[4], "/") + "/"
+		if strings.HasPrefix(dir+"/", point) && len(point) >= longest {
+			kind, longest = kinds[0], len(point)
+		}
 	}
 	return kind
 }
@@ -92,6 +111,13 @@ func cpuModel() string {
 		}
 	}
 	return runtime.GOARCH
+}
+
+// loadAverage is how many processes wanted a processor, over the last 1, 5 and
+// 15 minutes: with more than a little the figures are of little worth.
+func loadAverage() string {
+	fields := strings.Fields(firstLine("/proc/loadavg"))
+	return strings.Join(fields[:min(len(fields), 3)], ", ")
 }
 
 func firstLine(path string) string {

@@ -48,6 +48,7 @@ type bench struct {
 	daemon   string // the built daemon
 	self     string // this program, which is also the Go peers
 	rounds   int
+	budget   time.Duration // no round is begun that would end later; 0 is none
 	messages int
 	idle     int
 	large    int // connections that send a large message at once
@@ -71,6 +72,7 @@ type options struct {
 	quick, write   bool
 	only, dir      string
 	timeout        time.Duration
+	budget         time.Duration
 	rounds         int
 	messages, idle int
 }
@@ -78,7 +80,7 @@ type options struct {
 func parse(args []string) (options, error) {
 	var o options
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
-	fs.BoolVar(&o.quick, "quick", false, "few rounds of few messages: ends within two minutes")
+	fs.BoolVar(&o.quick, "quick", false, "few messages, and as many rounds as fit: ends within two minutes")
 	fs.BoolVar(&o.write, "write", false, "write docs/benchmarks.md too")
 	fs.StringVar(&o.only, "only", "", "the measurements to make, with commas between: "+names())
 	fs.StringVar(&o.dir, "dir", "", "where the servers keep their messages (default: a temporary directory)")
@@ -93,7 +95,7 @@ func parse(args []string) (options, error) {
 		return o, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
 	if o.quick {
-		o.rounds, o.messages, o.timeout = 2, 2000, 2*time.Minute
+		o.rounds, o.messages, o.timeout, o.budget = 3, 1000, 2*time.Minute, 70*time.Second
 	}
 	if o.rounds < 1 || o.messages < 20 || o.idle < 1 {
 		return o, errors.New("-rounds and -idle want 1 or more, -messages 20 or more")
@@ -167,7 +169,7 @@ func prepare(ctx context.Context, o options) (*bench, func(), error) {
 	}
 	b := &bench{
 		root: root, dir: dir, daemon: filepath.Join(dir, "incoming"), self: self,
-		rounds: o.rounds, messages: o.messages, idle: o.idle, large: 50,
+		rounds: o.rounds, budget: o.budget, messages: o.messages, idle: o.idle, large: 50,
 	}
 	build := exec.CommandContext(ctx, "go", "build", "-o", b.daemon, "./cmd/incoming")
 	build.Dir = root
@@ -186,7 +188,7 @@ func repository(ctx context.Context) (string, error) {
 	}
 	mod := strings.TrimSpace(string(out))
 	if filepath.Base(filepath.Dir(mod)) != "bench" {
-		return "", errors.New("run me in test/bench, or by go -C test/bench run .")
+		return "", errors.New("not in test/bench: go -C test/bench run . goes there")
 	}
 	return filepath.Join(filepath.Dir(mod), "..", ".."), nil
 }

@@ -91,10 +91,11 @@ func startPostfix(ctx context.Context, dir string) (*running, error) {
 	}
 	r := &running{
 		addr: addr,
-		depth: func() (int, error) {
+		depth: func() (depth, error) {
 			q := filepath.Join(dir, "queue")
-			return entries(true, filepath.Join(q, "incoming"), filepath.Join(q, "active"),
+			n, err := entries(true, filepath.Join(q, "incoming"), filepath.Join(q, "active"),
 				filepath.Join(q, "maildrop"), filepath.Join(q, "deferred"))
+			return depth{queued: n, onDisk: n}, err
 		},
 		stop: func() error { return stopPostfix(dir, conf) },
 	}

@@ -30,10 +30,15 @@ func (s server) durable() bool { return s.stores != "" }
 type running struct {
 	addr string
 	pid  int // the process whose memory is measured
-	// depth is how many messages are taken and not yet delivered; nil for a
-	// server without a queue.
-	depth func() (int, error)
+	// depth is what a server with a queue holds; nil for one without.
+	depth func() (depth, error)
 	stop  func() error
+}
+
+// depth is what is in a queue.
+type depth struct {
+	queued int // messages taken and not yet delivered
+	onDisk int // those, and those delivered and not yet removed
 }
 
 // process is a program that was started, with its output in a file.

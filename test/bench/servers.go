@@ -51,8 +51,13 @@ func (b *bench) startIncoming(ctx context.Context, dir string) (*running, error)
 	return &running{
 		addr: addr,
 		pid:  p.cmd.Process.Pid,
-		depth: func() (int, error) {
-			return entries(false, filepath.Join(spool, "committed"), filepath.Join(spool, "processing"))
+		depth: func() (d depth, err error) {
+			if d.queued, err = entries(false, filepath.Join(spool, "committed"), filepath.Join(spool, "processing")); err != nil {
+				return d, err
+			}
+			removing, err := entries(false, filepath.Join(spool, "trash"))
+			d.onDisk = d.queued + removing
+			return d, err
 		},
 		stop: p.stop,
 	}, nil
