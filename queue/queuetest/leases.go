@@ -18,6 +18,7 @@ var leases = []check{
 	{"LeaseEndsWithItsContext", leaseEndsWithContext},
 	{"AGivenUpLeaseLosesNoMessage", givenUpLease},
 	{"RetryIsNotOfferedBeforeItsTime", retryTime},
+	{"ALookStrandsNoWaitingLease", lookStrandsNone},
 	{"AnEarlierTimeOvertakesALaterOne", earlierTime},
 	{"ADueRetryKeepsItsPlaceInTheOrder", retryOrder},
 	{"RetryInThePastIsNow", retryPast},
@@ -155,17 +156,20 @@ func givenUpLease(s *suite) {
 }
 
 func retryTime(s *suite) {
+	far := s.put(plain)
+	hour := now().Add(time.Hour) // a slow disk must not make it due in between
+	s.must("Retry", s.leaseOf(far).Retry(s.ctx, hour, errTest))
+	s.nothing("not due yet")
+	if in, ok := s.q.(queue.Inspector); ok {
+		e, err := in.Get(s.ctx, far)
+		s.must("Get", err)
+		if e.State != queue.StateWaiting || e.Attempts != 1 || !e.NextAttempt.Equal(hour) || e.LastError != errTest.Error() {
+			s.Errorf("waiting: %s, Attempts %d, NextAttempt %v (want %v), LastError %q", e.State, e.Attempts, e.NextAttempt, hour, e.LastError)
+		}
+	}
 	id := s.put(plain)
 	at := now().Add(soon)
 	s.must("Retry", s.leaseOf(id).Retry(s.ctx, at, errTest))
-	s.nothing("not due yet")
-	if in, ok := s.q.(queue.Inspector); ok {
-		e, err := in.Get(s.ctx, id)
-		s.must("Get", err)
-		if e.State != queue.StateWaiting || e.Attempts != 1 || !e.NextAttempt.Equal(at) || e.LastError != errTest.Error() {
-			s.Errorf("waiting: %s, Attempts %d, NextAttempt %v (want %v), LastError %q", e.State, e.Attempts, e.NextAttempt, at, e.LastError)
-		}
-	}
 	l := s.leaseOf(id)
 	if t := time.Now(); t.Before(at) {
 		s.Errorf("offered %v before its time", at.Sub(t))
@@ -174,6 +178,40 @@ func retryTime(s *suite) {
 		s.Errorf("Attempt %d after one Retry", l.Message().Attempt)
 	}
 	s.sameText("the message", s.text(l.Message()), plain)
+}
+
+// lookStrandsNone looks at the queue all the time while a message becomes due: a
+// look must not take from a waiting Lease what the clock owes it.
+func lookStrandsNone(s *suite) {
+	id := s.put(plain)
+	in, _ := s.q.(queue.Inspector)
+	for range 20 {
+		l := s.leaseOf(id)
+		got := make(chan queue.Lease, 1)
+		go func() {
+			l, err := s.q.Lease(s.ctx)
+			if err != nil {
+				s.Errorf("Lease: %v", err)
+			}
+			got <- l
+		}()
+		s.must("Retry", l.Retry(s.ctx, now().Add(10*time.Millisecond), errTest))
+		for l = nil; l == nil && s.ctx.Err() == nil; {
+			s.q.Depth()
+			if in != nil {
+				_, err := in.Get(s.ctx, id)
+				s.must("Get", err)
+			}
+			select {
+			case l = <-got:
+			default:
+			}
+		}
+		if l == nil {
+			s.Fatal("a message is due, and a Lease waits for it")
+		}
+		s.must("Release", l.Release(s.ctx))
+	}
 }
 
 func earlierTime(s *suite) {
