@@ -71,6 +71,7 @@ func measurements() []measurement {
 type options struct {
 	quick, write   bool
 	only, dir      string
+	note           string
 	timeout        time.Duration
 	budget         time.Duration
 	rounds         int
@@ -84,6 +85,7 @@ func parse(args []string) (options, error) {
 	fs.BoolVar(&o.write, "write", false, "write docs/benchmarks.md too")
 	fs.StringVar(&o.only, "only", "", "the measurements to make, with commas between: "+names())
 	fs.StringVar(&o.dir, "dir", "", "where the servers keep their messages (default: a temporary directory)")
+	fs.StringVar(&o.note, "note", "", "what a reader of the page should know of this run")
 	fs.DurationVar(&o.timeout, "timeout", 30*time.Minute, "give up after this time")
 	fs.IntVar(&o.rounds, "rounds", 5, "how often each server has its turn")
 	fs.IntVar(&o.messages, "messages", 10000, "messages a turn for a server that stores; three times as many for one that does not")
@@ -126,7 +128,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer cleanup()
-	page, err := b.measure(ctx, o.only)
+	page, err := b.measure(ctx, o.only, o.note)
 	if err != nil {
 		return err
 	}
@@ -193,7 +195,7 @@ func repository(ctx context.Context) (string, error) {
 	return filepath.Join(filepath.Dir(mod), "..", ".."), nil
 }
 
-func (b *bench) measure(ctx context.Context, only string) (string, error) {
+func (b *bench) measure(ctx context.Context, only, note string) (string, error) {
 	wanted := strings.Split(only, ",")
 	for _, name := range wanted {
 		if name != "" && !slices.Contains(strings.Split(names(), ","), name) {
@@ -204,6 +206,9 @@ func (b *bench) measure(ctx context.Context, only string) (string, error) {
 	facts, err := b.machine(ctx)
 	if err != nil {
 		return "", err
+	}
+	if note != "" {
+		facts = append(facts, [2]string{"of this run", note})
 	}
 	page.facts(facts)
 	for _, m := range measurements() {

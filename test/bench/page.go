@@ -30,7 +30,13 @@ func newPage() *page {
 	p := &page{}
 	p.out.WriteString("# Benchmarks\n\n" +
 		"Written by `go -C test/bench run . -write`. Absolute figures move from machine to machine and from run to run: compare only\n" +
-		"those of one run.\n\n")
+		"those of one run.\n\n" +
+		"Every server is a process of its own (Postfix: an instance of its own, with its own configuration, queue and data) that\n" +
+		"listens on a loopback port and writes to one file system. Client and server share the processors. Each round gives each\n" +
+		"server one turn, and begins with another server than the round before; before a turn is timed, a tenth of its messages\n" +
+		"warm the server. What servers are held against is the median over the rounds of the ratio of two turns of one round.\n" +
+		"Incoming is the daemon as built by `go build ./cmd/incoming`, with `--deliver discard`, and its log, two lines a message,\n" +
+		"written to a file. Postfix has its defaults, its discard transport, and its log in a file.\n\n")
 	return p
 }
 
