@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,6 +46,7 @@ func TestScripts(t *testing.T) {
 			"session": openSession,
 			"hears":   sessionHears,
 			"setid":   setID,
+			"snap":    snapshot,
 		},
 		UpdateScripts: *updateScripts,
 	})
@@ -296,6 +299,41 @@ func setID(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("no %q in:\n%s", args[1], ts.ReadFile("stdout"))
 	}
 	ts.Setenv(args[0], m[1])
+}
+
+// snapshot is "snap FILE DIR": writes into FILE all that can be seen of DIR from
+// outside, for cmp.
+func snapshot(ts *testscript.TestScript, neg bool, args []string) {
+	text, err := treeOf(ts.MkAbs(args[1]))
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+}
+
+// treeOf is everything under dir, with mode, size, time of change and content.
+func treeOf(dir string) (string, error) {
+	var b strings.Builder
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		var content []byte
+		if info.Mode().IsRegular() {
+			if content, err = os.ReadFile(path); err != nil {
+				return err
+			}
+		}
+		_, err = fmt.Fprintf(&b, "%s %s %d %s %x\n", name, info.Mode(), info.Size(), info.ModTime().Format(time.RFC3339Nano), sha256.Sum256(content))
+		return err
+	})
+	return b.String(), err
 }
 
 // openSession is "session NAME ADDR LINE…": connects and says the lines, each

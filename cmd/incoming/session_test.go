@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -58,3 +59,6 @@ func (s *session) line() (string, error) {
 	line, err := s.in.ReadString('\n')
 	return strings.TrimRight(line, "\r\n"), err
 }
+
+// matches reports whether text has what the pattern says.
+func matches(pattern, text string) bool { return regexp.MustCompile(pattern).MatchString(text) }

@@ -24,15 +24,43 @@ func enabled(t *testing.T) {
 	}
 }
 
-// build makes the daemon.
-func build(t *testing.T) string {
-	t.Helper()
-	bin := filepath.Join(t.TempDir(), "incoming")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "../../cmd/incoming").CombinedOutput()
+// TestMain builds the daemon once for all, unless INCOMING_E2E_BIN names one.
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		if os.Getenv("INCOMING_E2E") == "1" && os.Getenv("INCOMING_E2E_BIN") == "" {
+			remove, err := build()
+			if err != nil {
+				fmt.Fprintln(os.Stderr, "build the daemon:", err)
+				return 1
+			}
+			defer remove()
+		}
+		return m.Run()
+	}())
+}
+
+// build makes the daemon, in a directory that any user can look into.
+func build() (remove func(), err error) {
+	dir, err := os.MkdirTemp("", "incoming-e2e-")
 	if err != nil {
-		t.Fatalf("build the daemon: %v\n%s", err, out)
+		return nil, err
 	}
-	return bin
+	remove = func() { _ = os.RemoveAll(dir) } // a test run leaves at worst one file
+	bin := filepath.Join(dir, "incoming")
+	if err = os.Chmod(dir, 0o755); err == nil {
+		var out []byte
+		if out, err = exec.Command("go", "build", "-o", bin, "../../cmd/incoming").CombinedOutput(); err != nil {
+			err = fmt.Errorf("%w\n%s", err, out)
+		}
+	}
+	if err == nil {
+		err = os.Setenv("INCOMING_E2E_BIN", bin)
+	}
+	if err != nil {
+		remove()
+		return nil, err
+	}
+	return remove, nil
 }
 
 // site is where a daemon lives: it may be started there again and again.
@@ -40,10 +68,10 @@ type site struct {
 	bin, spool, mail string
 }
 
-func newSite(t *testing.T, bin string) site {
+func newSite(t *testing.T) site {
 	t.Helper()
 	dir := t.TempDir()
-	return site{bin: bin, spool: filepath.Join(dir, "spool"), mail: filepath.Join(dir, "mail")}
+	return site{bin: os.Getenv("INCOMING_E2E_BIN"), spool: filepath.Join(dir, "spool"), mail: filepath.Join(dir, "mail")}
 }
 
 // args is what the daemon is started with.
@@ -64,12 +92,38 @@ type daemon struct {
 // the test fails.
 func (s site) start(t *testing.T, more ...string) *daemon {
 	t.Helper()
+	return s.startBy(t, nil, more...)
+}
+
+// startAsNobody runs it as a user to whom a mode says something; when the test
+// is one itself, as that.
+func (s site) startAsNobody(t *testing.T, more ...string) *daemon {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return s.start(t, more...)
+	}
+	const nobody = 65534
+	for _, dir := range []string{filepath.Dir(s.spool), filepath.Dir(filepath.Dir(s.spool))} {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, dir := range []string{s.spool, s.mail} {
+		if err := errors.Join(os.Mkdir(dir, 0o700), os.Chown(dir, nobody, nobody)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s.startBy(t, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}, more...)
+}
+
+func (s site) startBy(t *testing.T, who *syscall.SysProcAttr, more ...string) *daemon {
+	t.Helper()
 	log, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	d := &daemon{cmd: exec.Command(s.bin, s.args(more...)...), stderr: log.Name(), ended: make(chan error, 1)}
-	d.cmd.Stdout, d.cmd.Stderr = log, log
+	d.cmd.Stdout, d.cmd.Stderr, d.cmd.SysProcAttr = log, log, who
 	err = d.cmd.Start()
 	if cerr := log.Close(); err == nil {
 		err = cerr

@@ -15,11 +15,10 @@ import (
 func TestEveryClientsMailArrivesByteForByte(t *testing.T) {
 	enabled(t)
 	t.Parallel()
-	bin := build(t)
-	site := newSite(t, bin)
+	site := newSite(t)
 	d := site.start(t)
 	sent := 0
-	for _, c := range clients(bin) {
+	for _, c := range clients(site.bin) {
 		t.Run(c.name, func(t *testing.T) {
 			c.available(t)
 			for _, m := range messages() {
@@ -84,7 +83,7 @@ func (s site) sendAndRead(t *testing.T, d *daemon, c client, m message) {
 func TestASecondDaemonOnTheSameSpoolRefusesToStart(t *testing.T) {
 	enabled(t)
 	t.Parallel()
-	site := newSite(t, build(t))
+	site := newSite(t)
 	d := site.start(t)
 	out, err := exec.CommandContext(t.Context(), site.bin, site.args()...).CombinedOutput()
 	if err == nil {
@@ -104,7 +103,7 @@ func TestASecondDaemonOnTheSameSpoolRefusesToStart(t *testing.T) {
 func TestWithoutDomainsItListensOnLoopbackOnly(t *testing.T) {
 	enabled(t)
 	t.Parallel()
-	site := newSite(t, build(t))
+	site := newSite(t)
 	out, err := exec.CommandContext(t.Context(), site.bin, "serve", "--listen", "0.0.0.0:0", "--spool", site.spool).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "domain") {
 		t.Errorf("err = %v, and it said:\n%s", err, out)

@@ -21,7 +21,7 @@ import (
 func TestWhatWasAcceptedSurvivesKillNine(t *testing.T) {
 	enabled(t)
 	t.Parallel()
-	site := newSite(t, build(t))
+	site := newSite(t)
 	accepted := make(map[string][]byte)
 	for round := range kills(t) {
 		d := site.start(t)
