@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/incoming-mx/incoming"
@@ -56,6 +57,12 @@ func TestConnectionLimitsAreSummedOverListeners(t *testing.T) {
 			again := incomingtest.Dial(t, two)
 			again.Expect("220")
 			again.Close()
+			silent := func(e string) bool {
+				return strings.HasSuffix(e, "reason=past "+c.limit+", closed without a reply")
+			}
+			if got := j.all(); !slices.ContainsFunc(got, silent) {
+				t.Errorf("nothing tells of the connection closed in silence: %q", got)
+			}
 			if got := j.all(); !slices.Contains(got, "limit "+c.limit) || !slices.Contains(got, "closed limit") {
 				t.Errorf("told %q", got)
 			}

@@ -150,11 +150,15 @@ func (s *Server) turnAway(ep *endpoint, nc net.Conn, peer netip.AddrPort, over o
 	if over.limit == "limits.connections_per_ip" {
 		reply = replyTooManyFromYou
 	}
+	reason := "past " + over.limit
+	if ep.conf.TLS == TLSImplicit {
+		reason += ", closed without a reply"
+	}
 	start := time.Now()
 	telemetry.Emit(s.hooks.SessionConnect, telemetry.SessionConnect{Session: who})
 	telemetry.Emit(s.hooks.LimitHit, telemetry.LimitHit{Session: who, Limit: over.limit, Use: over.use, Max: over.max})
 	telemetry.Emit(s.hooks.SessionRejected, telemetry.SessionRejected{Session: who, Stage: "connect",
-		Reply: reply.String(), Code: reply.Code, Reason: "past " + over.limit})
+		Reply: reply.String(), Code: reply.Code, Reason: reason})
 	var err error
 	var sent int
 	if ep.conf.TLS != TLSImplicit {

@@ -153,6 +153,7 @@ func (c *Conn) lost(err error) answer {
 		}
 		return a
 	case errEndless:
+		c.hit("limits.command_line", int64(c.in.skipped), int64(c.limits.CommandLine))
 		return answer{reply: replyOverlong, reason: "command line without end", close: closedJunk}
 	case errTLSRecord:
 		return answer{close: closedJunk, err: err}

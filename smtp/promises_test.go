@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -296,5 +297,28 @@ func TestRefusalsAreReported(t *testing.T) {
 	}
 	if a, b := strings.Join(got, "\n"), strings.Join(want, "\n"); a != b {
 		t.Error(diff("refusals", a, b))
+	}
+}
+
+// TestALineWithoutEndIsGivenUp: it is read through as far as it is worth, then
+// that is the end.
+func TestALineWithoutEndIsGivenUp(t *testing.T) {
+	t.Parallel()
+	piece := []byte(strings.Repeat("a", 1<<20))
+	var hits, replies []string
+	var end Closing
+	err := Serve(t.Context(), transcript.NewConn(slices.Repeat([][]byte{piece}, mostSkipped>>20+1)), &Config{Hostname: "mx.example",
+		OnLimit: func(_ *Conn, limit string, use, most int64) {
+			hits = append(hits, fmt.Sprintf("%s %v %d", limit, use > mostSkipped, most))
+		},
+		OnRefused: func(_ *Conn, r Refusal) { replies = append(replies, r.Reply.String()+": "+r.Reason) },
+		OnClosed:  func(_ *Conn, c Closing) { end = c },
+	}, func(context.Context, *Conn) (Session, error) { return &fake{}, nil })
+	if err != nil || end.Reason != closedJunk {
+		t.Errorf("ended %+v, %v", end, err)
+	}
+	if !slices.Equal(hits, []string{"limits.command_line true 4096"}) ||
+		!slices.Equal(replies, []string{"500 5.5.2 Line too long: command line without end"}) {
+		t.Errorf("told %q and %q", hits, replies)
 	}
 }
