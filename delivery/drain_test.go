@@ -159,6 +159,38 @@ func TestForceCloseBeforeRun(t *testing.T) {
 	})
 }
 
+// One that gets its place only by the force is not begun.
+func TestForceCloseLetsNothingBegin(t *testing.T) {
+	t.Parallel()
+	var n calls
+	var after int
+	onRig(t, delivery.Config{
+		Workers: 1,
+		Adapter: delivery.AdapterFunc(func(ctx context.Context, m *queue.Message) error {
+			n.add(m)
+			<-ctx.Done()
+			return ctx.Err()
+		}),
+		After: func(context.Context, *queue.Message, error) { after++ },
+	}, func(t *testing.T, r *rig) {
+		r.start()
+		r.put()
+		l := r.leased()
+		verdict := make(chan error, 1)
+		go func() { verdict <- r.pool.Deliver(t.Context(), l) }()
+		r.after(0)
+		r.pool.ForceClose()
+		if err := <-verdict; err == nil {
+			t.Error("Deliver answers nil")
+		}
+		r.drained()
+		r.is(l.Message().ID, queue.StateReady, 0)
+		if n.n() != 1 || after != 1 {
+			t.Errorf("%d calls, After %d times; want only the first", n.n(), after)
+		}
+	})
+}
+
 func TestRunEndsWithItsQueue(t *testing.T) {
 	t.Parallel()
 	onRig(t, delivery.Config{Adapter: delivery.AdapterFunc(func(context.Context, *queue.Message) error { return nil })}, func(t *testing.T, r *rig) {

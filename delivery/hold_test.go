@@ -322,6 +322,8 @@ func TestAFailureDoesNotSlowTheBacklog(t *testing.T) {
 	t.Parallel()
 	onBackend(t, delivery.Config{}, func(t *testing.T, r *rig, b *backend) {
 		r.fail(holdAfter)
+		r.put() // the oldest is the probe, and a good one
+		r.after(time.Millisecond)
 		for i := range 3000 {
 			to := a
 			if i%10 == 0 {
