@@ -138,9 +138,11 @@ func (s *Server) admit(ctx context.Context, ep *endpoint, nc net.Conn) {
 	s.served.Go(func() { s.serve(ctx, ep, l, set) })
 }
 
-// turnAwayTime bounds how long a refusal may hold up the listener: the reply
-// fits the send buffer of any new connection.
-const turnAwayTime = 20 * time.Millisecond
+// turnAwayTime bounds how long a refusal may hold up the listener. The reply
+// fits the send buffer of any new connection, so that the write takes no time
+// at all; the bound is wide enough that a busy machine does not take the reply
+// away before it was tried.
+const turnAwayTime = time.Second
 
 // turnAway refuses a connection past a limit, by one reply where the peer can
 // read it.
@@ -162,7 +164,7 @@ func (s *Server) turnAway(ep *endpoint, nc net.Conn, peer netip.AddrPort, over o
 	var err error
 	var sent int
 	if ep.conf.TLS != TLSImplicit {
-		if err = nc.SetWriteDeadline(start.Add(turnAwayTime)); err == nil {
+		if err = nc.SetWriteDeadline(time.Now().Add(turnAwayTime)); err == nil {
 			sent, err = nc.Write([]byte(reply.String() + "\r\n"))
 		}
 	}
