@@ -429,6 +429,14 @@ func (d *directory) text(e *entry) (queue.Raw, error) {
 	return f, nil
 }
 
+func (d *directory) size(e *entry) int64 {
+	st, err := d.fs.Stat(d.at(e, rawFile))
+	if err != nil || !st.Mode().IsRegular() {
+		return 0 // looking at the text says why
+	}
+	return st.Size()
+}
+
 func (d *directory) syncFile(f vfs.File) error {
 	if d.noSync {
 		return nil

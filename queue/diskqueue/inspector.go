@@ -123,6 +123,7 @@ func describe(t tier, e *entry) (queue.Entry, error) {
 	if _, broken := isBroken(err); broken && e.state == dead {
 		r = &record{Entry: queue.Entry{ID: e.id, State: queue.StateDead}}
 		r.ReceivedAt = unixMilli(e.received)
+		r.Size = t.size(e)
 	} else if err != nil {
 		return queue.Entry{}, err
 	}

@@ -51,6 +51,9 @@ type tier interface {
 	read(e *entry) (*record, error)
 	readNote(e *entry) (*note, error)
 	text(e *entry) (queue.Raw, error)
+	// size is the length of its text, for one whose record is lost; 0 when
+	// there is none.
+	size(e *entry) int64
 }
 
 // brokenError says that an entry is not what it should be.
