@@ -249,6 +249,11 @@ func TestRunTellsWhichListenerItCannotBind(t *testing.T) {
 			t.Error("the other listener still listens")
 		}
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), incomingtest.Wait)
+	defer cancel()
+	if err := s.Drain(ctx); err != nil { // there is nothing left to wait for
+		t.Errorf("Drain after a Run that failed: %v", err)
+	}
 }
 
 func TestRunEndsWhenAListenerIsClosedUnderIt(t *testing.T) {

@@ -76,6 +76,9 @@ func TestEndsBeforeRun(t *testing.T) {
 		"Shutdown":      func(s *incoming.Server) error { return s.Shutdown(t.Context()) },
 	} {
 		ln := loopback(t)
+		if err := ln.(*net.TCPListener).SetDeadline(time.Now().Add(incomingtest.Wait)); err != nil {
+			t.Fatal(err)
+		}
 		s, err := incoming.New(incoming.Config{Queue: newQueue(t, nil), Listeners: []incoming.Listener{{Name: "mx", Net: ln}}})
 		if err != nil {
 			t.Fatal(err)
