@@ -196,7 +196,8 @@ func TestTheExitStatusIsTheVerdict(t *testing.T) {
 			t.Errorf("exit status %d: Deliver returned %v, want status and reason", code, err)
 		}
 	}
-	for _, sig := range []string{"KILL", "TERM", "HUP", "PIPE", "SEGV"} {
+	// Not HUP, which nohup lets its children ignore.
+	for _, sig := range []string{"KILL", "TERM", "USR1", "PIPE", "SEGV"} {
 		err := shell(t, nil, "kill -"+sig+" $$").Deliver(context.Background(), someMessage())
 		if err == nil || isRejected(err) || !strings.Contains(err.Error(), "signal") {
 			t.Errorf("SIG%s: Deliver returned %v, want a retry", sig, err)
