@@ -317,8 +317,18 @@ func TestDeliverIsAbandonedLikeAnyOther(t *testing.T) {
 		r.start()
 		l := r.leased(b)
 		began := time.Now()
+		inHand := make(chan queue.ID, 1)
+		go func() {
+			<-time.After(time.Second)
+			inHand <- r.commit(a) // leased by the worker, for which there is no place
+		}()
 		if err := r.pool.Deliver(t.Context(), l); err == nil || time.Since(began) != 70*time.Second {
 			t.Errorf("Deliver answers %v after %v", err, time.Since(began))
+		}
+		r.after(0)
+		r.is(<-inHand, queue.StateReady, 0) // given back, not begun
+		if s.n() != 1 {
+			t.Errorf("%d calls", s.n())
 		}
 		r.is(l.Message().ID, queue.StateWaiting, 1)
 		if r.pool.Ready() == nil {

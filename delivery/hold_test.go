@@ -297,12 +297,12 @@ func (r *rig) backlog(b *backend, n int) {
 func TestTheFirstSuccessReleasesTheBacklogAtARisingRate(t *testing.T) {
 	t.Parallel()
 	onBackend(t, delivery.Config{Workers: 100}, func(t *testing.T, r *rig, b *backend) {
-		r.backlog(b, 8000)
+		r.backlog(b, 4000)
 		if len(r.held) != 2 || r.held[1].Held || r.held[1].Failures != holdAfter || !errors.Is(r.held[1].Reason, errAdapter) {
 			t.Errorf("told %+v", r.held)
 		}
 		before, rate := b.n(), 10/math.Ln2 // of what doubles each second and begins at 10
-		for second := range 9 {
+		for second := range 8 {
 			r.after(time.Second)
 			if got := float64(b.n() - before); math.Abs(got-rate) > 2 {
 				t.Errorf("%v attempts in second %d, want about %.0f", got, second+1, rate)
