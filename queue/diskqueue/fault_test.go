@@ -335,6 +335,8 @@ func (a *act) failing(t *testing.T, at int, no syscall.Errno, onward bool) {
 		a.after(w)
 	} else if _, promised := w.kept[w.target]; !promised && w.target != "" {
 		w.isGone()
+	} else {
+		w.isOfferedAgain()
 	}
 	w.nothingIsLost()
 }
@@ -406,6 +408,20 @@ func (w *world) isWell(wasSick bool) {
 	}
 }
 
+// isOfferedAgain: the end of a lease that could not be written has ended it all
+// the same, and the message does not wait for a restart.
+func (w *world) isOfferedAgain() {
+	w.t.Helper()
+	if w.l != nil {
+		if err := w.l.Release(context.Background()); err != nil && !errors.Is(err, queue.ErrLeaseEnded) {
+			w.errorf("Release: %v", err)
+		}
+	}
+	if s, _ := w.state(); s == queue.StateLeased {
+		w.errorf("it is leased by nobody")
+	}
+}
+
 // nothingIsLost: all that was promised is there, and nothing else, now and for
 // the next process.
 func (w *world) nothingIsLost() {
@@ -419,6 +435,9 @@ func (w *world) nothingIsLost() {
 				continue
 			}
 			found++
+			if isIncomplete(e) {
+				w.errorf("%s: %s is called incomplete, and is whole", when, e.ID)
+			}
 			if want, promised := w.kept[e.ID]; !promised {
 				w.errorf("%s: nobody was promised %s (%s)", when, e.ID, e.State)
 			} else if got, err := readText(w.q, e.ID); err != nil || got != want {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -71,6 +72,24 @@ func TestControlSocketLiesInTheSpoolAsLongAsItsPathFits(t *testing.T) {
 	must(t, err)
 	if ControlSocket("some/spool") != ControlSocket(abs) {
 		t.Error("it depends on how the spool is named")
+	}
+}
+
+// TestTheLongestSocketPathIsWhatTheSystemTakes: not an octet less, not one more.
+func TestTheLongestSocketPathIsWhatTheSystemTakes(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "s")
+	must(t, err)
+	defer os.RemoveAll(dir) // of no use to anybody if that fails
+	for length, want := range map[int]bool{maxSocketPath: true, maxSocketPath + 1: false} {
+		path := filepath.Join(dir, strings.Repeat("x", length-len(dir)-1))
+		l, err := net.Listen("unix", path)
+		if (err == nil) != want {
+			t.Errorf("a path of %d octets: %v", len(path), err)
+		}
+		if err == nil {
+			must(t, l.Close())
+		}
 	}
 }
 

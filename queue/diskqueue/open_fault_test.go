@@ -104,6 +104,9 @@ func (w *world) openFailing(at int, no syscall.Errno, onward bool) {
 	}
 	w.disarm()
 	w.open()
+	if dead := w.q.Depth().Dead; no == syscall.EMFILE && dead != 1 {
+		w.errorf("%d dead letters: messages were blamed for what the process lacked", dead)
+	}
 	w.litter = true
 	w.nothingIsLost()
 }
