@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	smallOutput   = 256     // what an idle connection keeps
+	smallOutput   = 128     // what an idle connection keeps: a reply, but for EHLO's
 	flushAt       = 4 << 10 // replies waiting to be sent
 	mostReplyText = 8 << 10 // of one reply; the rest is cut
 	mostReplyLine = 480     // of text in a line: 512 with code and line end (RFC 5321 §4.5.3.1.5)

@@ -62,17 +62,25 @@ func (c *Conn) run(ctx context.Context, open func(context.Context, *Conn) (Sessi
 //go:noinline
 func (c *Conn) react(ctx context.Context, line []byte, err error) {
 	if err != nil {
-		c.over = c.give(c.lost(err))
+		c.settle(c.lost(err))
 		return
 	}
-	c.over = c.give(c.obey(ctx, line))
+	c.settle(c.obey(ctx, line))
+}
+
+// settle gives an answer. It is kept only when it is the last: the text of a
+// reply that went out is nothing for an idle connection to hold.
+func (c *Conn) settle(a answer) {
+	if a = c.give(a); a.close != "" {
+		c.over = a
+	}
 }
 
 // begin brings the connection to its banner.
 //
 //go:noinline
 func (c *Conn) begin(ctx context.Context, open func(context.Context, *Conn) (Session, error)) {
-	c.over = c.give(c.greet(ctx, open))
+	c.settle(c.greet(ctx, open))
 }
 
 func (c *Conn) greet(ctx context.Context, open func(context.Context, *Conn) (Session, error)) answer {
