@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -35,7 +36,9 @@ type world struct {
 	l      queue.Lease
 	kept   map[queue.ID]string // what was promised, and is not meant to end
 	disarm func() int
-	failed []faultfs.Call
+
+	mu   sync.Mutex
+	hits []faultfs.Call // the calls that were made to fail
 }
 
 const worldSpool = "/spool"
@@ -116,15 +119,22 @@ func (w *world) lease(patience time.Duration) (queue.Lease, error) {
 // after and could fail so too.
 func (w *world) arm(n int, no syscall.Errno, onward bool) {
 	calls := 0
-	w.failed = nil
 	w.disarm = w.fs.Fail(faultfs.Rule{Err: no, Match: func(c faultfs.Call) bool {
 		calls++
 		if calls < n || calls > n && !onward || !canFail(c, no) {
 			return false
 		}
-		w.failed = append(w.failed, c)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.hits = append(w.hits, c)
 		return true
 	}})
+}
+
+func (w *world) failed() []faultfs.Call {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.hits)
 }
 
 // canFail: no system runs out of space when it removes or reads, and only what
@@ -313,14 +323,14 @@ func (a *act) failing(t *testing.T, at int, no syscall.Errno, onward bool) {
 	w.arm(at, no, onward)
 	err := a.do(w)
 	synctest.Wait()
-	if len(w.failed) == 0 { // not a call that fails so
+	if len(w.failed()) == 0 { // not a call that fails so
 		w.disarm()
 		w.must(err)
 		w.must(w.q.Close())
 		return
 	}
-	w.what += fmt.Sprintf(" (%s)", w.failed[0])
-	w.litter = slices.ContainsFunc(w.failed, func(c faultfs.Call) bool { return c.Op == faultfs.SyncDir })
+	w.what += fmt.Sprintf(" (%s)", w.failed()[0])
+	w.litter = slices.ContainsFunc(w.failed(), func(c faultfs.Call) bool { return c.Op == faultfs.SyncDir })
 	kind := kindFor(no)
 	if err != nil && !errors.Is(err, kind) && !(a.waits && errors.Is(err, context.DeadlineExceeded)) {
 		w.errorf("error is %v, want %v", err, kind)

@@ -89,12 +89,12 @@ func (w *world) openFailing(at int, no syscall.Errno, onward bool) {
 	o := w.options()
 	w.arm(at, no, onward)
 	q, err := Open(worldSpool, o)
-	if len(w.failed) > 0 {
-		w.what += fmt.Sprintf(" (%s)", w.failed[0])
+	if len(w.failed()) > 0 {
+		w.what += fmt.Sprintf(" (%s)", w.failed()[0])
 	}
 	if err == nil {
 		// What fails once is as a rule asked again.
-		if onward && len(w.failed) > 0 && len(w.events.spool()) == 0 {
+		if onward && len(w.failed()) > 0 && len(w.events.spool()) == 0 {
 			w.errorf("Open made do, and told nobody")
 		}
 		if !q.Paused() {
