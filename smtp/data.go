@@ -60,14 +60,13 @@ func (c *Conn) readText() answer {
 		used, done := c.decoder.decode(c.in.unread(), c)
 		c.in.skip(used)
 		c.lookAtLineEnds()
-		over := c.text.size > c.twiceSize()
-		if done || over {
-			c.reportSuspicion()
-		}
 		switch {
-		case over:
+		case c.text.size > c.twiceSize():
+			// How much was looked at behind the limit is chance, so nothing is said
+			// of what was seen there.
 			return answer{reply: replyTooBig, stage: stageMessage, reason: "twice limits.message_size", close: closedLimit}
 		case done:
+			c.reportSuspicion()
 			return answer{}
 		}
 		if err := c.fillText(); err != nil {
