@@ -201,32 +201,32 @@ func TestCommitReturnsAfterTheLastSync(t *testing.T) {
 // others gather behind it.
 func TestOneSyncServesAllThatCameBeforeIt(t *testing.T) {
 	t.Parallel()
-	const others = 20
-	calls, entered, goOn := 0, make(chan struct{}, others+1), make(chan struct{})
+	calls, entered, goOn := 0, make(chan struct{}, 2), make(chan struct{})
 	g := &group{sync: func() error {
 		calls++
 		entered <- struct{}{}
 		<-goOn
 		return nil
 	}}
-	results := make(chan error, others+1)
-	join := func() { results <- g.do(g.mark()) }
-	go join()
+	first := make(chan error, 1)
+	mark := g.mark()
+	go func() { first <- g.do(mark) }()
 	<-entered // the first sync is under way: who comes now is not covered
-	for range others {
-		go join()
+	leader, leads := g.join()
+	if !leads {
+		t.Fatal("joined a sync that was under way")
 	}
-	for joined := false; !joined; {
-		g.mu.Lock()
-		joined = g.next != nil
-		g.mu.Unlock()
+	for range 20 {
+		if b, leads := g.join(); leads || b != leader {
+			t.Fatal("who came while a sync waited to begin was left out of it")
+		}
 	}
 	close(goOn)
-	for range others + 1 {
-		must(t, <-results)
-	}
-	if calls < 2 || calls > others {
-		t.Errorf("%d syncs for %d callers", calls, others+1)
+	must(t, <-first)
+	g.run(leader)
+	<-leader.done
+	if leader.failures != mark || calls != 2 {
+		t.Errorf("%d syncs, %d failed; want 2, 0", calls, leader.failures)
 	}
 }
 
