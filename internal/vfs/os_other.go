@@ -33,6 +33,9 @@ func (OS) SyncDir(name string) error {
 	return errors.Join(err, d.Close())
 }
 
+// Spread implements FS.
+func (OS) Spread(string) {}
+
 // datasync is os.File.Sync, which on macOS asks the disk to empty its cache
 // (F_FULLFSYNC): plain fsync there does not.
 func datasync(f *os.File) error { return f.Sync() }

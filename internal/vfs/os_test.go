@@ -82,3 +82,19 @@ func TestErrorsNameThePathAndHoldTheSystemsNumber(t *testing.T) {
 		}
 	}
 }
+
+// TestSpreadIsAHint: whatever it is asked of, nothing comes of it but speed.
+func TestSpreadIsAHint(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{dir, file, filepath.Join(dir, "missing")} {
+		vfs.OS{}.Spread(name)
+		vfs.OS{}.Spread(name) // as it is at the next open
+	}
+	if err := (vfs.OS{}).Mkdir(filepath.Join(dir, "below")); err != nil {
+		t.Error(err)
+	}
+}

@@ -51,6 +51,10 @@ type FS interface {
 	Stat(name string) (fs.FileInfo, error)
 	// SyncDir makes the names in a directory durable.
 	SyncDir(name string) error
+	// Spread asks that the directories made in a directory be laid out all
+	// over the disk, and not near each other. It is a hint: it promises
+	// nothing and cannot fail.
+	Spread(name string)
 	// Space tells what is free where name lies.
 	Space(name string) (Space, error)
 	// Lock takes the lock that a file stands for, without waiting, and keeps

@@ -114,6 +114,7 @@ func (q *Queue) start() error {
 			return err
 		}
 	}
+	q.fs.Spread(q.disk.path(inIncoming)) // messages are made here, and stay where they are when renamed
 	if err := q.probe(); err != nil {
 		return err
 	}

@@ -380,6 +380,9 @@ func (f *FS) settleTo(i int) {
 	}
 }
 
+// Spread implements vfs.FS.
+func (f *FS) Spread(string) {}
+
 // Space implements vfs.FS: there is always room.
 func (f *FS) Space(string) (vfs.Space, error) {
 	f.mu.Lock()

@@ -255,6 +255,9 @@ func (f *FS) SyncDir(name string) error {
 	return f.inner.SyncDir(name)
 }
 
+// Spread implements vfs.FS.
+func (f *FS) Spread(name string) { f.inner.Spread(name) }
+
 // Space implements vfs.FS.
 func (f *FS) Space(name string) (vfs.Space, error) {
 	if err := f.check(Space, name, ""); err != nil {
