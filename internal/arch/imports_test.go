@@ -65,7 +65,7 @@ var laws = []law{
 // nobody compiles what they do not use, and only a program reads flags.
 var homes = []struct{ library, home string }{
 	{"flag", "cmd/..."},
-	{"testing", "incomingtest queue/queuetest internal/testcert"},
+	{"testing", "incomingtest queue/queuetest internal/testcert test/..."},
 	{"github.com/pires/go-proxyproto", "proxyproto"},
 	{"github.com/prometheus", "telemetry/metrics"},
 	{"go.opentelemetry.io", "telemetry/otel"},

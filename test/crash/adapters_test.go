@@ -1,0 +1,155 @@
+package crash
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"math/rand/v2"
+
+	"github.com/incoming-mx/incoming/test/internal/daemon"
+	"github.com/incoming-mx/incoming/test/internal/load"
+)
+
+// adapter is a way out of the daemon, and where it leads to.
+type adapter struct {
+	name, to  string
+	dir       string // what is in it has been delivered; "" for none
+	busy      string // a program that runs has a file in it; "" for none
+	delivered atomic.Int64
+	putOff    func(*testing.T) int // how many deliveries it said retry to
+	ledger    *load.Ledger
+}
+
+func newAdapters(t *testing.T, site *daemon.Site, ledger *load.Ledger, seed uint64) []*adapter {
+	t.Helper()
+	never := func(*testing.T) int { return 0 }
+	return []*adapter{
+		{name: "maildir", to: "maildir:" + site.Mail, dir: filepath.Join(site.Mail, "new"), putOff: never, ledger: ledger},
+		newCommand(t, ledger),
+		newWebhook(t, ledger, seed),
+	}
+}
+
+// program keeps a message, or says retry to the first attempt at one in eight. Two
+// of it may run for one message: the daemon that started the other was killed.
+const program = `#!/bin/sh
+case $INCOMING_ATTEMPT$INCOMING_ID in 1*[0123]) echo >>"$1/put-off"; exit 75 ;; esac
+part="$1/tmp/$INCOMING_ID.$$"
+cat >"$part"
+if test "$(wc -c <"$part")" -eq "$INCOMING_SIZE" && mv "$part" "$1/new/$INCOMING_ID.$INCOMING_ATTEMPT.$$"; then exit 0; fi
+rm "$part"
+exit 75
+`
+
+func newCommand(t *testing.T, ledger *load.Ledger) *adapter {
+	t.Helper()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "program")
+	err := errors.Join(os.Mkdir(filepath.Join(dir, "tmp"), 0o700), os.Mkdir(filepath.Join(dir, "new"), 0o700), os.WriteFile(file, []byte(program), 0o700))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &adapter{name: "command", to: "command:" + file + " " + dir, dir: filepath.Join(dir, "new"), busy: filepath.Join(dir, "tmp"), ledger: ledger, putOff: func(t *testing.T) int {
+		text, err := os.ReadFile(filepath.Join(dir, "put-off"))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+		return bytes.Count(text, []byte("\n"))
+	}}
+}
+
+// newWebhook is a server that says retry to one request in eight: by a status, by
+// a status with a time, or by no answer at all.
+func newWebhook(t *testing.T, ledger *load.Ledger, seed uint64) *adapter {
+	t.Helper()
+	a := &adapter{name: "webhook", ledger: ledger}
+	var (
+		mu     sync.Mutex
+		random = rand.New(rand.NewPCG(seed, 3))
+		putOff int
+	)
+	draw := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		n := random.IntN(24)
+		if n < 3 {
+			putOff++
+		}
+		return n
+	}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch draw() {
+		case 0:
+			panic(http.ErrAbortHandler)
+		case 1:
+			w.Header().Set("Retry-After", "1")
+			w.WriteHeader(http.StatusTooManyRequests)
+			return
+		case 2:
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		if err := ledger.Delivered(r.Body); errors.Is(err, load.ErrBrokenOff) {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		} else if err != nil {
+			t.Errorf("webhook: %v", err)
+		}
+		a.delivered.Add(1)
+	}))
+	t.Cleanup(s.Close)
+	a.to = s.URL
+	a.putOff = func(*testing.T) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return putOff
+	}
+	return a
+}
+
+// settle waits for the programs that killed daemons have left running.
+func settle(t *testing.T, all []*adapter) {
+	t.Helper()
+	for _, a := range all {
+		if a.busy == "" {
+			continue
+		}
+		daemon.Within(t, time.Minute, "all programs have ended", func() error {
+			if left := daemon.Entries(t, a.busy); len(left) > 0 {
+				return fmt.Errorf("%v run for these", left)
+			}
+			return nil
+		})
+	}
+}
+
+// collect takes what has been delivered into directories. A program that a killed
+// daemon started may still run: its file is then found the next time.
+func collect(t *testing.T, all []*adapter) {
+	t.Helper()
+	for _, a := range all {
+		if a.dir == "" {
+			continue
+		}
+		for _, name := range daemon.Entries(t, a.dir) {
+			file := filepath.Join(a.dir, name)
+			text, err := os.Open(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(a.ledger.Delivered(text), text.Close(), os.Remove(file)); err != nil {
+				t.Errorf("%s: %v", a.name, err)
+			}
+			a.delivered.Add(1)
+		}
+	}
+}
