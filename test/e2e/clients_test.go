@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/incoming-mx/incoming/test/internal/daemon"
 )
 
 // client is a program that sends mail.
@@ -23,13 +25,13 @@ type client struct {
 	needs string
 	// cannot tells the messages, by name, that this client has no way to send.
 	cannot []string
-	send   func(t *testing.T, d *daemon, m message, file string) error
+	send   func(t *testing.T, d *daemon.Daemon, m message, file string) error
 }
 
 func clients(bin string) []client {
 	return []client{
-		{name: "incoming send", send: func(t *testing.T, d *daemon, m message, file string) error {
-			args := []string{"send", "--server", d.addr, "--from", orNull(m.from)}
+		{name: "incoming send", send: func(t *testing.T, d *daemon.Daemon, m message, file string) error {
+			args := []string{"send", "--server", d.Addr, "--from", orNull(m.from)}
 			for _, to := range m.to {
 				args = append(args, "--to", to)
 			}
@@ -38,7 +40,7 @@ func clients(bin string) []client {
 		{name: "swaks", needs: "swaks", cannot: []string{"UTF-8 addresses"}, send: swaks},
 		{name: "curl", needs: "curl", send: curl},
 		{name: "smtplib", needs: "python3", send: smtplib},
-		{name: "BDAT", send: func(t *testing.T, d *daemon, m message, _ string) error { return bdat(t.Context(), d.addr, m) }},
+		{name: "BDAT", send: func(t *testing.T, d *daemon.Daemon, m message, _ string) error { return bdat(t.Context(), d.Addr, m) }},
 	}
 }
 
@@ -87,16 +89,16 @@ func command(t *testing.T, program string, args ...string) error {
 
 // swaks ends what it is given with a line end, also when there is one: it is
 // given a file without its last.
-func swaks(t *testing.T, d *daemon, m message, file string) error {
+func swaks(t *testing.T, d *daemon.Daemon, m message, file string) error {
 	if err := os.WriteFile(file, bytes.TrimSuffix(m.text, []byte("\r\n")), 0o600); err != nil {
 		return err
 	}
-	return command(t, "swaks", "--server", d.addr, "--helo", "client.example.net", "--from", orNull(m.from),
+	return command(t, "swaks", "--server", d.Addr, "--helo", "client.example.net", "--from", orNull(m.from),
 		"--to", strings.Join(m.to, ","), "--data", "@"+file, "--hide-all")
 }
 
-func curl(t *testing.T, d *daemon, m message, file string) error {
-	args := []string{"--silent", "--show-error", "--url", "smtp://" + d.addr + "/client.example.net",
+func curl(t *testing.T, d *daemon.Daemon, m message, file string) error {
+	args := []string{"--silent", "--show-error", "--url", "smtp://" + d.Addr + "/client.example.net",
 		"--mail-from", orNull(m.from), "--upload-file", file}
 	for _, to := range m.to {
 		args = append(args, "--mail-rcpt", to)
@@ -118,8 +120,8 @@ with smtplib.SMTP(host, int(port), local_hostname="client.example.net", timeout=
         sys.exit("refused: %r" % refused)
 `
 
-func smtplib(t *testing.T, d *daemon, m message, file string) error {
-	return command(t, "python3", append([]string{"-c", smtplibScript, d.addr, m.from, fmt.Sprint(m.utf8), file}, m.to...)...)
+func smtplib(t *testing.T, d *daemon.Daemon, m message, file string) error {
+	return command(t, "python3", append([]string{"-c", smtplibScript, d.Addr, m.from, fmt.Sprint(m.utf8), file}, m.to...)...)
 }
 
 // bdat speaks CHUNKING (RFC 3030), which none of the programs do: the text in

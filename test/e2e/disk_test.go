@@ -8,11 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/incoming-mx/incoming/test/internal/daemon"
 )
 
 // TestAFullDiskAnswers452AndMailGoesOnWhenThereIsSpace fills a small file system
@@ -21,13 +22,14 @@ import (
 func TestAFullDiskAnswers452AndMailGoesOnWhenThereIsSpace(t *testing.T) {
 	enabled(t)
 	t.Parallel()
-	site := newSite(t)
+	site := daemon.NewSite(t)
 	disk := smallDisk(t, "16m")
-	site.spool = filepath.Join(disk, "spool")
-	d := site.start(t, "--set", "limits.message_size=2MiB", "--http", "127.0.0.1:0")
+	site.Spool = filepath.Join(disk, "spool")
+	d := site.Start(t, "--set", "limits.message_size=2MiB", "--http", "127.0.0.1:0")
 	paused(t, site, "pause")
 	send := func(size string) error {
-		return command(t, site.bin, "send", "--server", d.addr, "--to", "rcpt@example.org", "--size", size)
+		_, err := site.Tool(t, "send", "--server", d.Addr, "--to", "rcpt@example.org", "--size", size)
+		return err
 	}
 	if err := send("1MiB"); err != nil {
 		t.Fatal(err)
@@ -42,21 +44,21 @@ func TestAFullDiskAnswers452AndMailGoesOnWhenThereIsSpace(t *testing.T) {
 		t.Errorf("readiness on a full disk: %d %s", status, why)
 	}
 	paused(t, site, "resume") // deliveries free space, and need none
-	site.empty(t)
+	site.Empty(t)
 	if err := os.Remove(filepath.Join(disk, "ballast")); err != nil {
 		t.Fatal(err)
 	}
-	within(t, 30*time.Second, "mail is accepted when there is space again", func() error { return send("1MiB") })
-	site.empty(t)
-	d.stop(t)
-	if n := len(entries(t, filepath.Join(site.mail, "new"))); n != 2 {
+	daemon.Within(t, 30*time.Second, "mail is accepted when there is space again", func() error { return send("1MiB") })
+	site.Empty(t)
+	d.Stop(t)
+	if n := len(daemon.Entries(t, filepath.Join(site.Mail, "new"))); n != 2 {
 		t.Errorf("%d messages arrived, and 2 were accepted", n)
 	}
 }
 
-func paused(t *testing.T, s site, verb string) {
+func paused(t *testing.T, s *daemon.Site, verb string) {
 	t.Helper()
-	if err := command(t, s.bin, "queue", verb, "--spool", s.spool); err != nil {
+	if _, err := s.Tool(t, "queue", verb, "--spool", s.Spool); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -98,16 +100,10 @@ func fill(t *testing.T, dir string) {
 	}
 }
 
-var httpAt = regexp.MustCompile(`http on (127\.0\.0\.1:[0-9]+)`)
-
 // ready asks /readyz.
-func ready(t *testing.T, d *daemon) (int, string) {
+func ready(t *testing.T, d *daemon.Daemon) (int, string) {
 	t.Helper()
-	m := httpAt.FindStringSubmatch(d.said(t))
-	if m == nil {
-		t.Fatal("it does not say where it serves HTTP")
-	}
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+m[1]+"/readyz", nil)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+d.HTTP(t)+"/readyz", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,16 +122,17 @@ func ready(t *testing.T, d *daemon) (int, string) {
 func TestASpoolThatCannotBeWrittenClosesTheDoorAndOpensItByItself(t *testing.T) {
 	enabled(t)
 	t.Parallel()
-	site := newSite(t)
-	d := site.startAsNobody(t, "--http", "127.0.0.1:0")
+	site := daemon.NewSite(t)
+	d := site.StartAsNobody(t, "--http", "127.0.0.1:0")
 	send := func() error {
-		return command(t, site.bin, "send", "--server", d.addr, "--to", "rcpt@example.org")
+		_, err := site.Tool(t, "send", "--server", d.Addr, "--to", "rcpt@example.org")
+		return err
 	}
 	if err := send(); err != nil {
 		t.Fatal(err)
 	}
-	site.idle(t)
-	modes(t, site.spool, 0o555)
+	site.Idle(t, time.Minute)
+	modes(t, site.Spool, 0o555)
 	if err := send(); err == nil || !strings.Contains(err.Error(), "451 4.3.0 ") {
 		t.Errorf("a message for a spool that cannot be written: %v", err)
 	}
@@ -145,8 +142,8 @@ func TestASpoolThatCannotBeWrittenClosesTheDoorAndOpensItByItself(t *testing.T) 
 	if status, why := ready(t, d); status != http.StatusServiceUnavailable || !strings.Contains(why, "storage is failing") {
 		t.Errorf("readiness: %d %s", status, why)
 	}
-	modes(t, site.spool, 0o755)
-	within(t, time.Minute, "it is well again", func() error {
+	modes(t, site.Spool, 0o755)
+	daemon.Within(t, time.Minute, "it is well again", func() error {
 		if status, why := ready(t, d); status != http.StatusOK {
 			return fmt.Errorf("%d %s", status, why)
 		}
@@ -155,8 +152,8 @@ func TestASpoolThatCannotBeWrittenClosesTheDoorAndOpensItByItself(t *testing.T) 
 	if err := send(); err != nil {
 		t.Errorf("when the spool is well again: %v", err)
 	}
-	site.empty(t)
-	d.stop(t)
+	site.Empty(t)
+	d.Stop(t)
 }
 
 // modes changes those of dir and of the directories in it.

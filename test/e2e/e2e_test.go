@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/incoming-mx/incoming/test/internal/daemon"
 )
 
 // TestEveryClientsMailArrivesByteForByte sends every kind of message by every
@@ -15,10 +17,10 @@ import (
 func TestEveryClientsMailArrivesByteForByte(t *testing.T) {
 	enabled(t)
 	t.Parallel()
-	site := newSite(t)
-	d := site.start(t)
+	site := daemon.NewSite(t)
+	d := site.Start(t)
 	sent := 0
-	for _, c := range clients(site.bin) {
+	for _, c := range clients(site.Bin) {
 		t.Run(c.name, func(t *testing.T) {
 			c.available(t)
 			for _, m := range messages() {
@@ -28,22 +30,22 @@ func TestEveryClientsMailArrivesByteForByte(t *testing.T) {
 							t.Skipf("%s has no way to send it", c.name)
 						}
 					}
-					site.sendAndRead(t, d, c, m)
+					sendAndRead(t, site, d, c, m)
 					sent++
 				})
 			}
 		})
 	}
-	site.empty(t)
-	if n := len(entries(t, filepath.Join(site.mail, "new"))); n != sent {
+	site.Empty(t)
+	if n := len(daemon.Entries(t, filepath.Join(site.Mail, "new"))); n != sent {
 		t.Errorf("%d messages were sent and %d are in the Maildir", sent, n)
 	}
-	d.stop(t)
+	d.Stop(t)
 }
 
 // sendAndRead sends m and wants its text in the Maildir, once, with the
 // envelope on top.
-func (s site) sendAndRead(t *testing.T, d *daemon, c client, m message) {
+func sendAndRead(t *testing.T, s *daemon.Site, d *daemon.Daemon, c client, m message) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "message.eml")
 	if err := os.WriteFile(file, m.text, 0o600); err != nil {
@@ -53,10 +55,10 @@ func (s site) sendAndRead(t *testing.T, d *daemon, c client, m message) {
 		t.Fatal(err)
 	}
 	var copies [][]byte
-	within(t, 30*time.Second, "the message arrives", func() error {
-		copies = s.delivered(t)[token(m.text)]
+	daemon.Within(t, 30*time.Second, "the message arrives", func() error {
+		copies = delivered(t, s)[token(m.text)]
 		if len(copies) == 0 {
-			return fmt.Errorf("%s is not in %s", token(m.text), s.mail)
+			return fmt.Errorf("%s is not in %s", token(m.text), s.Mail)
 		}
 		return nil
 	})
@@ -83,19 +85,19 @@ func (s site) sendAndRead(t *testing.T, d *daemon, c client, m message) {
 func TestASecondDaemonOnTheSameSpoolRefusesToStart(t *testing.T) {
 	enabled(t)
 	t.Parallel()
-	site := newSite(t)
-	d := site.start(t)
-	out, err := exec.CommandContext(t.Context(), site.bin, site.args()...).CombinedOutput()
+	site := daemon.NewSite(t)
+	d := site.Start(t)
+	out, err := exec.CommandContext(t.Context(), site.Bin, site.Args()...).CombinedOutput()
 	if err == nil {
 		t.Errorf("it started:\n%s", out)
 	}
-	if !strings.Contains(string(out), site.spool) {
+	if !strings.Contains(string(out), site.Spool) {
 		t.Errorf("it does not name the spool:\n%s", out)
 	}
-	if err := greet(t.Context(), d.addr); err != nil {
+	if err := daemon.Greet(t.Context(), d.Addr); err != nil {
 		t.Errorf("the first was hurt: %v", err)
 	}
-	d.stop(t)
+	d.Stop(t)
 }
 
 // TestWithoutDomainsItListensOnLoopbackOnly: nobody becomes an open
@@ -103,8 +105,8 @@ func TestASecondDaemonOnTheSameSpoolRefusesToStart(t *testing.T) {
 func TestWithoutDomainsItListensOnLoopbackOnly(t *testing.T) {
 	enabled(t)
 	t.Parallel()
-	site := newSite(t)
-	out, err := exec.CommandContext(t.Context(), site.bin, "serve", "--listen", "0.0.0.0:0", "--spool", site.spool).CombinedOutput()
+	site := daemon.NewSite(t)
+	out, err := exec.CommandContext(t.Context(), site.Bin, "serve", "--listen", "0.0.0.0:0", "--spool", site.Spool).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "domain") {
 		t.Errorf("err = %v, and it said:\n%s", err, out)
 	}

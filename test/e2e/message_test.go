@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/incoming-mx/incoming/test/internal/daemon"
 )
 
 // message is one to send: its text has CRLF line ends, as it is on the wire.
@@ -70,11 +72,11 @@ func token(text []byte) string {
 
 // delivered is the messages in a Maildir, by token. Each must be what the
 // server puts on top and the text under it.
-func (s site) delivered(t *testing.T) map[string][][]byte {
+func delivered(t *testing.T, s *daemon.Site) map[string][][]byte {
 	t.Helper()
 	found := make(map[string][][]byte)
-	dir := filepath.Join(s.mail, "new")
-	for _, name := range entries(t, dir) {
+	dir := filepath.Join(s.Mail, "new")
+	for _, name := range daemon.Entries(t, dir) {
 		whole, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)
