@@ -4,16 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
-
-	"math/rand/v2"
 
 	"github.com/incoming-mx/incoming/test/internal/daemon"
 	"github.com/incoming-mx/incoming/test/internal/load"
@@ -21,12 +15,11 @@ import (
 
 // adapter is a way out of the daemon, and where it leads to.
 type adapter struct {
-	name, to  string
-	dir       string // what is in it has been delivered; "" for none
-	busy      string // a program that runs has a file in it; "" for none
-	delivered atomic.Int64
-	putOff    func(*testing.T) int // how many deliveries it said retry to
-	ledger    *load.Ledger
+	name, to string
+	dir      string               // what is in it has been delivered; "" for none
+	busy     string               // a program that runs has a file in it; "" for none
+	putOff   func(*testing.T) int // how many deliveries it said retry to
+	ledger   *load.Ledger
 }
 
 func newAdapters(t *testing.T, site *daemon.Site, ledger *load.Ledger, seed uint64) []*adapter {
@@ -67,53 +60,10 @@ func newCommand(t *testing.T, ledger *load.Ledger) *adapter {
 	}}
 }
 
-// newWebhook is a server that says retry to one request in eight: by a status, by
-// a status with a time, or by no answer at all.
 func newWebhook(t *testing.T, ledger *load.Ledger, seed uint64) *adapter {
 	t.Helper()
-	a := &adapter{name: "webhook", ledger: ledger}
-	var (
-		mu     sync.Mutex
-		random = rand.New(rand.NewPCG(seed, 3))
-		putOff int
-	)
-	draw := func() int {
-		mu.Lock()
-		defer mu.Unlock()
-		n := random.IntN(24)
-		if n < 3 {
-			putOff++
-		}
-		return n
-	}
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch draw() {
-		case 0:
-			panic(http.ErrAbortHandler)
-		case 1:
-			w.Header().Set("Retry-After", "1")
-			w.WriteHeader(http.StatusTooManyRequests)
-			return
-		case 2:
-			w.WriteHeader(http.StatusInternalServerError)
-			return
-		}
-		if err := ledger.Delivered(r.Body); errors.Is(err, load.ErrBrokenOff) {
-			w.WriteHeader(http.StatusBadRequest)
-			return
-		} else if err != nil {
-			t.Errorf("webhook: %v", err)
-		}
-		a.delivered.Add(1)
-	}))
-	t.Cleanup(s.Close)
-	a.to = s.URL
-	a.putOff = func(*testing.T) int {
-		mu.Lock()
-		defer mu.Unlock()
-		return putOff
-	}
-	return a
+	hook := load.NewWebhook(t, ledger, seed)
+	return &adapter{name: "webhook", to: hook.URL, ledger: ledger, putOff: func(*testing.T) int { return hook.PutOff() }}
 }
 
 // settle waits for the programs that killed daemons have left running.
@@ -149,7 +99,6 @@ func collect(t *testing.T, all []*adapter) {
 			if err := errors.Join(a.ledger.Delivered(text), text.Close(), os.Remove(file)); err != nil {
 				t.Errorf("%s: %v", a.name, err)
 			}
-			a.delivered.Add(1)
 		}
 	}
 }

@@ -16,6 +16,9 @@ import (
 // Site is where a daemon lives: it may be started there again and again.
 type Site struct {
 	Bin, Spool, Mail string
+	// Listen is the addresses to listen on, by flags; none where a file of
+	// configuration says it.
+	Listen []string
 
 	log   string // what all its daemons have written
 	lives int    // how many there have been
@@ -26,7 +29,13 @@ type Site struct {
 func NewSite(t *testing.T) *Site {
 	t.Helper()
 	dir := t.TempDir()
-	s := &Site{Bin: os.Getenv("INCOMING_BIN"), Spool: filepath.Join(dir, "spool"), Mail: filepath.Join(dir, "mail"), log: filepath.Join(dir, "log")}
+	s := &Site{
+		Bin:    os.Getenv("INCOMING_BIN"),
+		Spool:  filepath.Join(dir, "spool"),
+		Mail:   filepath.Join(dir, "mail"),
+		Listen: []string{"127.0.0.1:0"},
+		log:    filepath.Join(dir, "log"),
+	}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the daemon said:\n%s", s.said(t, 0))
@@ -38,7 +47,10 @@ func NewSite(t *testing.T) *Site {
 // Args is what the daemon is started with. Of a flag that is given twice the last
 // one counts.
 func (s *Site) Args(more ...string) []string {
-	args := []string{"serve", "--listen", "127.0.0.1:0", "--hostname", Hostname, "--spool", s.Spool, "--deliver", "maildir:" + s.Mail}
+	args := []string{"serve", "--hostname", Hostname, "--spool", s.Spool, "--deliver", "maildir:" + s.Mail}
+	for _, addr := range s.Listen {
+		args = append(args, "--listen", addr)
+	}
 	switch journal := os.Getenv("INCOMING_JOURNAL"); journal {
 	case "":
 	case "turns":

@@ -43,19 +43,26 @@ func (c *Client) TLS(ctx context.Context, conf *tls.Config) error {
 	return nil
 }
 
+// BreakTLS begins a handshake, sends so many octets of it, and no more.
+func (c *Client) BreakTLS(ctx context.Context, conf *tls.Config, octets int) error {
+	whole := c.nc
+	c.nc = &cut{Conn: whole, left: octets}
+	err := c.TLS(ctx, conf)
+	c.nc = whole
+	if errors.Is(err, errCut) {
+		return nil
+	}
+	return err
+}
+
 // Banner reads it.
 func (c *Client) Banner() error { return c.reply(220) }
 
 // Hello says EHLO.
 func (c *Client) Hello() error { return c.say(250, "EHLO client.example.net") }
 
-// StartTLS says so and does the handshake. A hello must follow.
-func (c *Client) StartTLS(ctx context.Context, conf *tls.Config) error {
-	if err := c.say(220, "STARTTLS"); err != nil {
-		return err
-	}
-	return c.TLS(ctx, conf)
-}
+// StartTLS says so and reads the reply. TLS and another hello must follow.
+func (c *Client) StartTLS() error { return c.say(220, "STARTTLS") }
 
 // Mail begins a transaction.
 func (c *Client) Mail(m Message) error {
@@ -166,3 +173,20 @@ func (c *Client) reply(code int) error {
 }
 
 func (c *Client) bound() error { return c.nc.SetDeadline(time.Now().Add(Limit)) }
+
+// cut lets so many octets out.
+type cut struct {
+	net.Conn
+	left int
+}
+
+var errCut = errors.New("cut off")
+
+func (c *cut) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p[:min(len(p), c.left)])
+	c.left -= n
+	if err == nil && n < len(p) {
+		err = errCut
+	}
+	return n, err
+}

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"testing"
 )
 
 const tokenField = "X-Token: "
@@ -18,6 +20,21 @@ const tokenField = "X-Token: "
 // ErrBrokenOff is of a delivery that ended because its reader failed: nothing was
 // delivered, neither whole nor in part.
 var ErrBrokenOff = errors.New("the delivery broke off")
+
+// Seed is what a test draws everything from: INCOMING_SEED, or another each time.
+// It is logged, so that a run can be had again.
+func Seed(t *testing.T) uint64 {
+	t.Helper()
+	seed := rand.Uint64() >> 1
+	if text := os.Getenv("INCOMING_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatalf("INCOMING_SEED: %v", err)
+		}
+	}
+	t.Logf("INCOMING_SEED=%d", seed)
+	return seed
+}
 
 // Ledger makes messages and keeps account of them. Its methods may be called from
 // many goroutines.
