@@ -32,14 +32,13 @@ func newAdapters(t *testing.T, site *daemon.Site, ledger *load.Ledger, seed uint
 	}
 }
 
-// program keeps a message, or says retry to the first attempt at one in eight. Two
-// of it may run for one message: the daemon that started the other was killed.
+// program is that of docs/adapters.md, but that no file replaces another, and that
+// it says retry to the first attempt at one message in eight.
 const program = `#!/bin/sh
-case $INCOMING_ATTEMPT$INCOMING_ID in 1*[0123]) echo >>"$1/put-off"; exit 75 ;; esac
+case $INCOMING_ATTEMPT/$INCOMING_ID in 1/*[0123]) echo >>"$1/put-off"; exit 75 ;; esac
 part="$1/tmp/$INCOMING_ID.$$"
-cat >"$part"
-if test "$(wc -c <"$part")" -eq "$INCOMING_SIZE" && mv "$part" "$1/new/$INCOMING_ID.$INCOMING_ATTEMPT.$$"; then exit 0; fi
-rm "$part"
+cat >"$part" && test "$(wc -c <"$part")" -eq "$INCOMING_SIZE" && mv "$part" "$1/new/$INCOMING_ID.$INCOMING_ATTEMPT.$$" && exit 0
+rm -f "$part"
 exit 75
 `
 

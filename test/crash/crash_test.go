@@ -47,7 +47,7 @@ func TestWhatGotA250SurvivesKillNine(t *testing.T) {
 			d.Kill(t)
 		} else {
 			d.Await(t)
-			killUnderLoad(t, d, ledger, random)
+			killUnderLoad(t, d, ledger, all, random)
 		}
 		collect(t, all)
 		t.Logf("kill %d, %s, delivering by %s: %d more got a 250", n+1, how, to.name, ledger.Account().Accepted-before)
@@ -78,37 +78,47 @@ func options(to string) []string {
 	return []string{"--deliver", to, "--set", "webhook.format=raw", "--set", "delivery.backoff=50ms", "--set", "delivery.backoff_cap=1s"}
 }
 
-// killUnderLoad sends on many connections at once, and kills the daemon some time
-// after the first message was accepted.
-func killUnderLoad(t *testing.T, d *daemon.Daemon, ledger *load.Ledger, random *rand.Rand) {
+// killUnderLoad sends on many connections at once, reads what is delivered as it
+// comes, and kills the daemon some time after the first message was accepted.
+func killUnderLoad(t *testing.T, d *daemon.Daemon, ledger *load.Ledger, all []*adapter, random *rand.Rand) {
 	t.Helper()
 	var (
 		senders sync.WaitGroup
 		killed  atomic.Bool
-		once    sync.Once
-		first   = make(chan struct{})
+		begun   = make(chan struct{}, 1)
 		failed  = make(chan struct{}, connections)
 		after   = time.Duration(random.Int64N(int64(time.Second)))
 	)
 	for range connections {
 		own := rand.New(rand.NewPCG(random.Uint64(), 2))
 		senders.Go(func() {
-			err := sendTillKilled(t, d.Addr, ledger, own, func() { once.Do(func() { close(first) }) })
+			err := sendTillKilled(t, d.Addr, ledger, own, begun)
 			if !killed.Load() {
 				t.Errorf("before it was killed: %v", err)
 				failed <- struct{}{}
 			}
 		})
 	}
-	select {
-	case <-first:
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	limit := time.After(time.Minute)
+	var moment <-chan time.Time
+	for alive := true; alive; {
 		select {
-		case <-time.After(after):
+		case <-look.C:
+			collect(t, all)
+		case <-begun:
+			if moment == nil {
+				moment, limit = time.After(after), nil
+			}
+		case <-moment:
+			alive = false
 		case <-failed:
+			alive = false
+		case <-limit:
+			t.Error("nothing was accepted in a minute")
+			alive = false
 		}
-	case <-failed:
-	case <-time.After(time.Minute):
-		t.Error("nothing was accepted in a minute")
 	}
 	killed.Store(true)
 	d.Kill(t)
@@ -116,8 +126,9 @@ func killUnderLoad(t *testing.T, d *daemon.Daemon, ledger *load.Ledger, random *
 }
 
 // sendTillKilled sends one message after the other until the connection breaks,
-// or a message is refused, and returns why it ended.
-func sendTillKilled(t *testing.T, addr string, ledger *load.Ledger, random *rand.Rand, accepted func()) error {
+// or a message is refused, and returns why it ended. It tells begun of those that
+// are accepted, and waits for nobody to hear it.
+func sendTillKilled(t *testing.T, addr string, ledger *load.Ledger, random *rand.Rand, begun chan<- struct{}) error {
 	c, err := load.Connect(t.Context(), addr)
 	if err != nil {
 		return err
@@ -139,7 +150,10 @@ func sendTillKilled(t *testing.T, addr string, ledger *load.Ledger, random *rand
 			return fmt.Errorf("message %d of %d octets, chunks of %d: %w", m.Number, m.Size, chunk, err)
 		}
 		ledger.Accepted(m)
-		accepted()
+		select {
+		case begun <- struct{}{}:
+		default:
+		}
 	}
 }
 
