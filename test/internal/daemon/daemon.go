@@ -105,9 +105,6 @@ func Greet(ctx context.Context, addr string) error {
 	return err
 }
 
-// PID is the process's.
-func (d *Daemon) PID() int { return d.cmd.Process.Pid }
-
 // Stop ends the daemon as systemd does, and wants it to end well.
 func (d *Daemon) Stop(t *testing.T) {
 	t.Helper()
