@@ -67,7 +67,7 @@ func run(fs *crashfs.FS) map[queue.ID]*promised {
 
 func crashOptions(fs *crashfs.FS) *Options {
 	// Over 200 octets a draft finds no room in memory and goes to a file.
-	return &Options{Buffers: 200, MessageSize: -1, DeadSweep: -1, fs: fs}
+	return &Options{NoJournal: true, Buffers: 200, MessageSize: -1, DeadSweep: -1, fs: fs}
 }
 
 func (s *story) begin(size int) (queue.Draft, *promised, error) {

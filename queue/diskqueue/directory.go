@@ -73,28 +73,29 @@ func (d *directory) unstage(id queue.ID) { d.trash.clear(inIncoming, id) }
 // commit is the order that the promise rests on: everything is written and
 // synced before the one rename that makes it a message, and that rename is
 // synced before anybody is told.
-func (d *directory) commit(r *record, b *body) (place, error) {
+func (d *directory) commit(e *entry, r *record, b *body) error {
 	file := b.file
 	if file == nil {
 		var err error
 		if file, err = d.stage(r.ID); err != nil {
-			return 0, fmt.Errorf("stage: %w", err)
+			return fmt.Errorf("stage: %w", err)
 		}
 	}
 	if err := d.fill(r, b, file); err != nil {
 		d.unstage(r.ID)
-		return 0, err
+		return err
 	}
 	mark := d.committed.mark()
 	if err := d.fs.Rename(d.path(inIncoming, string(r.ID)), d.path(inCommitted, string(r.ID))); err != nil {
 		d.unstage(r.ID)
-		return 0, fmt.Errorf("publish: %w", err)
+		return fmt.Errorf("publish: %w", err)
 	}
 	if err := d.syncCommitted(mark); err != nil {
 		d.trash.clear(inCommitted, r.ID)
-		return 0, fmt.Errorf("publish: %w", err)
+		return fmt.Errorf("publish: %w", err)
 	}
-	return inCommitted, nil
+	e.setPlace(inCommitted)
+	return nil
 }
 
 // fill makes the staged directory whole and durable. It closes file. The names
@@ -299,6 +300,46 @@ func (d *directory) bury(e *entry, n *note) error {
 		return err
 	}
 	if err := d.move(e, inDead); err != nil {
+		return err
+	}
+	return d.syncDir(d.path(inDead))
+}
+
+// entomb makes a dead letter of what was not in a directory. It is built in
+// staging with its dead.json, so that a crash at any moment leaves it on its way
+// to dead/. A record or text that is not known is left out.
+func (d *directory) entomb(id queue.ID, r *record, text []byte, n *note) (err error) {
+	if err := d.fs.Mkdir(d.path(inIncoming, string(id))); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			d.unstage(id)
+		}
+	}()
+	files := make(map[string][]byte)
+	if files[deadFile], err = n.encode(); err != nil {
+		return err
+	}
+	if r != nil {
+		if files[metaFile], err = r.encode(); err != nil {
+			return err
+		}
+	}
+	if text != nil {
+		files[rawFile] = text
+	}
+	for _, name := range asDead {
+		if b, ok := files[name]; ok {
+			if err := d.writeFile(d.path(inIncoming, string(id), name), b); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+	}
+	if err := d.syncDir(d.path(inIncoming, string(id))); err != nil {
+		return err
+	}
+	if err := d.fs.Rename(d.path(inIncoming, string(id)), d.path(inDead, string(id))); err != nil {
 		return err
 	}
 	return d.syncDir(d.path(inDead))

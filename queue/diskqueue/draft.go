@@ -201,14 +201,12 @@ func (d *draft) store(f queue.Final, as state) (*entry, *record, error) {
 		return nil, nil, err
 	}
 	r := newRecord(d.id, d.env, d.origin, f)
-	at, err := d.q.tier.commit(r, &d.body)
-	if err != nil {
+	e := newEntry(d.id, r.ReceivedAt)
+	if err := d.q.tier.commit(e, r, &d.body); err != nil {
 		return nil, nil, d.q.fault("commit", d.id, err)
 	}
 	r.State = as.public()
-	e := newEntry(d.id, r.ReceivedAt)
 	e.state = as
-	e.setPlace(at)
 	return e, r, nil
 }
 

@@ -24,7 +24,7 @@ func (s state) public() queue.State {
 	return [...]queue.State{queue.StateReady, queue.StateWaiting, queue.StateLeased, queue.StateDead}[s]
 }
 
-// place is the directory of the spool that an entry lies in. It follows the
+// place is where in the spool an entry lies: in which directory, or the journal. It follows the
 // state, save where a rename failed.
 type place uint8
 
@@ -34,16 +34,18 @@ const (
 	inProcessing
 	inDead
 	inTrash
+	inJournal // in the tier of that name, and in none of the directories
 )
 
 func (p place) dir() string {
-	return [...]string{"incoming", "committed", "processing", "dead", "trash"}[p]
+	return [...]string{"incoming", "committed", "processing", "dead", "trash", journalDir}[p]
 }
 
 // entry is what memory holds of a message: no more than it takes to find the
 // next one due and to count. The rest is read from the disk when asked for.
 type entry struct {
 	id       queue.ID
+	spot     *spot  // where in the journal, while that is its place; set before others see the entry
 	received int64  // milliseconds since 1970
 	at       int64  // when it is due, or died; likewise
 	pos      int32  // in the heap of its state; -1 when in none
@@ -70,7 +72,7 @@ func (e *entry) setPlace(p place) { atomic.StoreUint32(&e.where, uint32(p)) }
 // copy is for looking at a message that others go on with. It is called under
 // the schedule's mutex, which guards all it copies but where.
 func (e *entry) copy() entry {
-	return entry{id: e.id, received: e.received, at: e.at, state: e.state, where: uint32(e.place())}
+	return entry{id: e.id, spot: e.spot, received: e.received, at: e.at, state: e.state, where: uint32(e.place())}
 }
 
 // validID reports whether id can be the name of a message's directory. IDs come

@@ -53,7 +53,7 @@ func newWorld(t *testing.T, what string) *world {
 
 func (w *world) options() *Options {
 	w.fs, w.events = faultfs.New(w.mem), new(events)
-	return &Options{MessageSize: -1, DeadSweep: -1, Buffers: 20_000, fs: w.fs, Hooks: w.events.hooks()}
+	return &Options{MessageSize: -1, DeadSweep: -1, NoJournal: true, Buffers: 20_000, fs: w.fs, Hooks: w.events.hooks()}
 }
 
 func (w *world) open() {

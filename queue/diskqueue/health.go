@@ -134,6 +134,9 @@ func (q *Queue) recuperate() {
 	q.health.mu.Unlock()
 	telemetry.Emit(q.o.Hooks.SpoolError, telemetry.SpoolError{Op: "probe", Path: q.dir, Well: true})
 	q.disk.trash.retryStuck()
+	if q.journal != nil {
+		q.journal.poke()
+	}
 }
 
 // probe does with a file of its own what is done with a message: it commits it

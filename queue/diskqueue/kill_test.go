@@ -27,7 +27,7 @@ func TestToBeKilled(t *testing.T) {
 	if dir == "" {
 		t.Skip("it is started by TestKilledAtAnyMomentNothingIsLost")
 	}
-	q := mustOpen(t, dir, &Options{MessageSize: -1, Buffers: 40_000})
+	q := mustOpen(t, dir, &Options{NoJournal: true, MessageSize: -1, Buffers: 40_000})
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var mu sync.Mutex

@@ -140,7 +140,7 @@ func TestOrderOfRecovery(t *testing.T) {
 	r := &recorder{testQueue: openTest(t, t.TempDir(), Options{})}
 	fs := r.fs
 	fs.Reset()
-	o := Options{MessageSize: -1, fs: fs}
+	o := Options{NoJournal: true, MessageSize: -1, fs: fs}
 	q := mustOpen(t, dir, &o)
 	defer q.Close()
 	fmt.Fprintln(&r.out, "# open")

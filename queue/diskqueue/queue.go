@@ -33,6 +33,7 @@ type Queue struct {
 	schedule *schedule
 	tier     tier
 	disk     *directory
+	journal  *journal // nil when there is none
 	health   health
 	space    space
 	buffers  buffers
@@ -114,6 +115,9 @@ func (q *Queue) start() error {
 			return err
 		}
 	}
+	if err := q.addJournal(); err != nil {
+		return err
+	}
 	q.fs.Spread(q.disk.path(inIncoming)) // messages are made here, and stay where they are when renamed
 	if err := q.probe(); err != nil {
 		return err
@@ -127,7 +131,26 @@ func (q *Queue) start() error {
 		return err
 	}
 	q.disk.trash.start()
+	if q.journal != nil {
+		q.journal.start()
+	}
 	q.startSweeping()
+	return nil
+}
+
+// addJournal puts the journal beside the directories, if new messages are to go
+// there or old ones may lie there.
+func (q *Queue) addJournal() error {
+	j := newJournal(q.disk, q.o.segment, !q.o.NoJournal)
+	if j.commits {
+		if err := makeDirs(q.fs, j.dir); err != nil {
+			return err
+		}
+	} else if _, err := q.fs.Stat(j.dir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	j.report = q.disk.trash.report
+	q.journal, q.tier = j, tiers{q.disk, j}
 	return nil
 }
 
@@ -295,6 +318,9 @@ func (q *Queue) Close() error {
 	q.background.Wait()
 	q.abandon()
 	q.disk.trash.close()
+	if q.journal != nil {
+		q.journal.close()
+	}
 	return q.lock.Close()
 }
 

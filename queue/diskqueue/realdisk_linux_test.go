@@ -32,7 +32,7 @@ func mounted(t *testing.T, options string) string {
 func realQueue(t *testing.T, dir string, fs vfs.FS) *testQueue {
 	t.Helper()
 	tq := &testQueue{t: t, events: new(events)}
-	tq.Queue = mustOpen(t, dir, &Options{MessageSize: -1, DeadSweep: -1, Hooks: tq.events.hooks(), fs: fs})
+	tq.Queue = mustOpen(t, dir, &Options{NoJournal: true, MessageSize: -1, DeadSweep: -1, Hooks: tq.events.hooks(), fs: fs})
 	t.Cleanup(func() { must(t, tq.Close()) })
 	return tq
 }

@@ -50,9 +50,21 @@ func (q *Queue) recover() error {
 	r.resolveDoubles()
 	r.each(inProcessing, r.giveBack)
 	r.each(inIncoming, r.promote)
+	var l *loaded
+	if q.journal != nil {
+		var err error
+		if l, err = r.openJournal(q.journal); err != nil {
+			return fmt.Errorf("journal: %w", err)
+		}
+		r.takeInJournal(q.journal, l)
+	}
 	r.takeIn(inCommitted)
 	r.takeIn(inDead)
-	return errors.Join(r.passing, r.sync())
+	err := errors.Join(r.passing, r.sync())
+	if err == nil && l != nil {
+		q.journal.sealAll(l)
+	}
+	return err
 }
 
 // passes reports whether an error is the process's own.

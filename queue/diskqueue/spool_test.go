@@ -76,6 +76,7 @@ func openTest(t testing.TB, dir string, o Options) *testQueue {
 	if o.MessageSize == 0 {
 		o.MessageSize = -1
 	}
+	o.NoJournal = o.segment == 0
 	tq.Queue = mustOpen(t, dir, &o)
 	t.Cleanup(func() {
 		if err := tq.Close(); err != nil {

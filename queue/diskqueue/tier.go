@@ -17,9 +17,10 @@ type tier interface {
 	stage(id queue.ID) (vfs.File, error)
 	// unstage removes what stage made.
 	unstage(id queue.ID)
-	// commit makes a message durable. It closes b's file, and after an error
-	// it has removed what it could of the message.
-	commit(r *record, b *body) (place, error)
+	// commit makes a message durable, and says in e where it is. It closes
+	// b's file, and after an error it has removed what it could of the
+	// message.
+	commit(e *entry, r *record, b *body) error
 
 	// lease reads a message and sets it aside as in delivery. The error is a
 	// *brokenError when the message is not what it should be.

@@ -1,0 +1,497 @@
+package diskqueue
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/incoming-mx/incoming/internal/vfs"
+	"github.com/incoming-mx/incoming/queue"
+)
+
+const (
+	journalDir = "journal"
+
+	// segmentSize is the size of a segment's file. Bigger ones are emptied
+	// later and make a longer open; smaller ones are sealed more often.
+	segmentSize = 8 << 20
+
+	// mostBatch is how many octets are written at one go.
+	mostBatch = 1 << 20
+
+	// mostMoved is how many octets of a segment that is being emptied are
+	// moved before those that wait have their turn.
+	mostMoved = 256 << 10
+
+	// syncWithin is when what nobody waits for is synced at the latest, if
+	// nothing else comes along to be synced with.
+	syncWithin = time.Second
+
+	// mostFree is how many free segments are kept.
+	mostFree = 4
+
+	// mostRecent is how many records are remembered between their commit and
+	// their lease, so that these need not be read.
+	mostRecent = 1024
+)
+
+// spot is where a message lies in the journal. It is guarded by the journal's
+// mutex; the journal's goroutine alone changes it.
+type spot struct {
+	seg            *segment // nil: it is no more
+	metaSeg        *segment // nil: its meta is that of its own record
+	off, n         uint32
+	metaOff, metaN uint32
+}
+
+// journal is the tier of small messages: each is a record in a segment, beside
+// many others, and so is all that happens to it. One goroutine writes: it takes
+// what has been asked for since it last looked, writes that at one go, and
+// syncs once for all who wait.
+//
+// It sets messages aside in directories, by way of d.
+type journal struct {
+	d           *directory
+	fs          vfs.FS
+	dir         string
+	segmentSize int64 // of a new one
+	noSync      bool
+	commits     bool // whether new messages may come; else it only empties itself
+	report      func(op string, id queue.ID, err error)
+
+	// What has been asked for.
+	requests sync.Pool // of *request
+	reqMu    sync.Mutex
+	asked    *sync.Cond
+	pending  []*request
+	syncDue  bool
+	closing  bool
+	done     chan struct{} // closed when the goroutine has ended; nil: there is none
+
+	// mu guards what readers need: spots, and the free segments.
+	mu     sync.Mutex
+	free   []*segment
+	making sync.Mutex // one at a time makes segments
+	number int        // of the last file made; guarded by making
+	stock  chan struct{}
+
+	recentMu sync.Mutex
+	recent   map[queue.ID]*record
+	order    []queue.ID // of recent; a ring
+	next     int
+
+	// The goroutine's own.
+	seq      uint64
+	active   *segment
+	lives    map[*segment]struct{} // those that are not free
+	taken    []*request            // to be used again
+	batch    []*request            // what is in buf
+	buf      []byte
+	again    []*request // what could not be written and nobody waits for
+	unsynced bool
+	timer    *time.Timer
+	leased   map[queue.ID]*segment // where it says that a message is in delivery
+	checked  map[*segment]struct{} // what may have become free or nearly so
+	moving   *segment
+	moved    int // of its spots
+	pressed  bool
+}
+
+var _ tier = (*journal)(nil)
+
+// request is a record to be written.
+type request struct {
+	kind           kind
+	id             queue.ID
+	sp             *spot
+	meta           []byte
+	body           *body // of a message
+	received, next int64
+	target         *segment // of kindRemoved, when the spot does not say
+	done           chan error
+	waits          bool // somebody waits for it to be written
+	durable        bool // and synced
+
+	off, n uint32 // where it was written
+}
+
+func newJournal(d *directory, size int64, commits bool) *journal {
+	j := &journal{
+		d:           d,
+		fs:          d.fs,
+		dir:         filepath.Join(d.root, journalDir),
+		segmentSize: size,
+		noSync:      d.noSync,
+		commits:     commits,
+		stock:       make(chan struct{}, 1),
+		recent:      make(map[queue.ID]*record),
+		order:       make([]queue.ID, mostRecent),
+		lives:       make(map[*segment]struct{}),
+		leased:      make(map[queue.ID]*segment),
+		checked:     make(map[*segment]struct{}),
+	}
+	j.asked = sync.NewCond(&j.reqMu)
+	j.requests.New = func() any { return &request{done: make(chan error, 1)} }
+	return j
+}
+
+// takes reports whether a message goes into the journal: one that was never
+// big enough for a file, and whose meta is not out of all proportion.
+func (j *journal) takes(b *body) bool { return j.commits && b.file == nil }
+
+// mostRecord is the longest record: a quarter of a segment, so that no segment
+// is left half empty for one that does not fit.
+func (j *journal) mostRecord() int64 { return (j.segmentSize - firstRecord) / 4 }
+
+// errTooLong sends a message to the directories.
+var errTooLong = errors.New("diskqueue: the record is too long for the journal")
+
+// commit is one record, durable when it returns.
+func (j *journal) commit(e *entry, r *record, b *body) error {
+	r.Size, r.hasSize = b.size, true
+	r.crc, r.hasCRC = b.crc, true
+	meta, err := r.encode()
+	if err != nil {
+		return fmt.Errorf("meta: %w", err)
+	}
+	if frameLen(r.ID, int64(len(meta)), b.size) > j.mostRecord() {
+		return errTooLong
+	}
+	sp := new(spot)
+	err = j.wait(request{kind: kindMessage, durable: true, id: r.ID, sp: sp, meta: meta, body: b,
+		received: r.ReceivedAt.UnixMilli(), next: dueMilli(r.NextAttempt)})
+	if err != nil {
+		return err
+	}
+	e.spot = sp
+	e.setPlace(inJournal)
+	j.remember(r)
+	return nil
+}
+
+// lease takes what it needs from memory when the message has just come in.
+func (j *journal) lease(e *entry) (*record, error) {
+	r := j.recall(e.id)
+	if r == nil {
+		var err error
+		if r, err = j.readChecked(e, e.unverified); err != nil {
+			return nil, err
+		}
+	}
+	e.unverified = false
+	return r, j.claim(e)
+}
+
+// claim says that a message is in delivery. Nobody waits for that.
+func (j *journal) claim(e *entry) error {
+	j.ask(request{kind: kindLeased, id: e.id, sp: e.spot})
+	return nil
+}
+
+func (j *journal) release(e *entry) error {
+	j.ask(request{kind: kindReleased, id: e.id, sp: e.spot})
+	return nil
+}
+
+func (j *journal) update(e *entry, r *record) error {
+	q, err := j.updateOf(kindUpdate, e, r)
+	if err != nil {
+		return err
+	}
+	q.durable = true
+	return j.wait(q)
+}
+
+func (j *journal) retry(e *entry, r *record) error {
+	q, err := j.updateOf(kindRetried, e, r)
+	if err != nil {
+		return err
+	}
+	return j.wait(q) // until it is written, for the next lease may come at once
+}
+
+func (j *journal) updateOf(k kind, e *entry, r *record) (request, error) {
+	meta, err := r.encode()
+	if err != nil {
+		return request{}, fmt.Errorf("meta: %w", err)
+	}
+	if frameLen(e.id, int64(len(meta)), 0) > j.mostRecord() {
+		return request{}, fmt.Errorf("meta of %d octets: %w", len(meta), errTooLong)
+	}
+	return request{kind: k, id: e.id, sp: e.spot, meta: meta,
+		received: r.ReceivedAt.UnixMilli(), next: dueMilli(r.NextAttempt)}, nil
+}
+
+// remove ends a message. Nobody waits for that: what a power cut brings back is
+// delivered again.
+func (j *journal) remove(e *entry) error {
+	mu := j.d.mutexOf(e.id)
+	mu.Lock()
+	defer mu.Unlock()
+	j.ask(request{kind: kindRemoved, id: e.id, sp: e.spot})
+	e.setPlace(inTrash)
+	return nil
+}
+
+// bury writes a dead letter's directory, durably, and then ends the message
+// here. A power cut in between leaves it in both, and then it is dead.
+func (j *journal) bury(e *entry, n *note) error {
+	f, err := j.readFrame(e.spot)
+	if _, broken := isBroken(err); err != nil && !broken {
+		return err
+	}
+	r, err := j.read(e)
+	if _, broken := isBroken(err); err != nil && !broken {
+		return err
+	}
+	mu := j.d.mutexOf(e.id)
+	mu.Lock()
+	defer mu.Unlock()
+	if err := j.d.entomb(e.id, r, f.text, n); err != nil {
+		return err
+	}
+	j.ask(request{kind: kindRemoved, id: e.id, sp: e.spot})
+	e.setPlace(inDead)
+	return nil
+}
+
+// requeue is for dead letters, and those are in directories.
+func (j *journal) requeue(e *entry, _ *record) error {
+	return fmt.Errorf("requeue %s: in the journal: %w", e.id, fs.ErrInvalid)
+}
+
+func (j *journal) still(id queue.ID) func() { return j.d.still(id) }
+
+// stage and unstage are for texts that outgrow the journal.
+func (j *journal) stage(id queue.ID) (vfs.File, error) { return j.d.stage(id) }
+func (j *journal) unstage(id queue.ID)                 { j.d.unstage(id) }
+
+// readNote is for dead letters, likewise.
+func (j *journal) readNote(e *entry) (*note, error) {
+	return nil, fmt.Errorf("%s: no dead letter in the journal: %w", e.id, fs.ErrInvalid)
+}
+
+func (j *journal) verify(e *entry, _ *record) error {
+	_, err := j.readChecked(e, true)
+	return err
+}
+
+func (j *journal) size(e *entry) int64 {
+	t, err := j.text(e)
+	if err != nil {
+		return 0 // looking at the text says why
+	}
+	return t.(*journalText).n
+}
+
+func (j *journal) read(e *entry) (*record, error) { return j.readChecked(e, false) }
+
+// readChecked reads what is known of a message; if asked, with the checksums of
+// all of it.
+func (j *journal) readChecked(e *entry, whole bool) (*record, error) {
+	meta, err := j.readMeta(e.spot, whole)
+	if err != nil {
+		return nil, err
+	}
+	r, err := decode(e.id, meta)
+	if err != nil {
+		return nil, &brokenError{err.Error()}
+	}
+	r.State = e.state.public()
+	if r.badTime {
+		r.ReceivedAt = unixMilli(e.received)
+	}
+	return r, nil
+}
+
+// remember keeps a record until its message is leased, or many others came.
+func (j *journal) remember(r *record) {
+	j.recentMu.Lock()
+	defer j.recentMu.Unlock()
+	delete(j.recent, j.order[j.next])
+	j.recent[r.ID], j.order[j.next] = r, r.ID
+	j.next = (j.next + 1) % len(j.order)
+}
+
+func (j *journal) recall(id queue.ID) *record {
+	j.recentMu.Lock()
+	defer j.recentMu.Unlock()
+	r := j.recent[id]
+	delete(j.recent, id)
+	return r
+}
+
+// hold returns the segment that a record lies in, which then stays as it is
+// until its mu is let go of.
+func (j *journal) hold(sp *spot, meta bool) (seg *segment, off, n int64, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	seg, off, n = sp.seg, int64(sp.off), int64(sp.n)
+	if seg == nil {
+		return nil, 0, 0, fmt.Errorf("the message is no more: %w", fs.ErrNotExist)
+	}
+	if meta && sp.metaSeg != nil {
+		seg, off, n = sp.metaSeg, int64(sp.metaOff), int64(sp.metaN)
+	}
+	seg.mu.RLock()
+	return seg, off, n, nil
+}
+
+// firstRead is how much of a record is read in the hope that its meta is in it.
+const firstRead = 1024
+
+// readMeta is the meta of a message as it was last written.
+func (j *journal) readMeta(sp *spot, whole bool) ([]byte, error) {
+	if whole { // the text's checksum is in the message's own record
+		if _, err := j.readFrame(sp); err != nil {
+			return nil, err
+		}
+	}
+	seg, off, n, err := j.hold(sp, true)
+	if err != nil {
+		return nil, err
+	}
+	defer seg.mu.RUnlock()
+	b := make([]byte, min(n, firstRead))
+	if err := seg.readAt(b, off); err != nil {
+		return nil, err
+	}
+	h, ok := decodeFrameHeader(b, seg.salt)
+	if !ok || h.length != n {
+		return nil, seg.notRecord(off)
+	}
+	end := frameSize + h.idLen + h.metaLen
+	if end > int64(len(b)) {
+		head := int64(len(b))
+		b = append(b, make([]byte, end-head)...)
+		if err := seg.readAt(b[head:], off+head); err != nil {
+			return nil, err
+		}
+	}
+	return b[frameSize+h.idLen : end], nil
+}
+
+func (s *segment) notRecord(off int64) error {
+	return &brokenError{fmt.Sprintf("%s/%s has no whole record at %d", journalDir, filepath.Base(s.path), off)}
+}
+
+// readFrame reads the message's own record. With a *brokenError it returns
+// what there is of it.
+func (j *journal) readFrame(sp *spot) (frame, error) {
+	seg, off, n, err := j.hold(sp, false)
+	if err != nil {
+		return frame{}, err
+	}
+	defer seg.mu.RUnlock()
+	return seg.readFrame(off, n)
+}
+
+func (s *segment) readFrame(off, n int64) (frame, error) {
+	b := make([]byte, n)
+	if err := s.readAt(b, off); err != nil {
+		return frame{}, err
+	}
+	h, ok := decodeFrameHeader(b, s.salt)
+	if !ok || h.length != n {
+		return frame{}, s.notRecord(off)
+	}
+	f, whole := decodeFrame(b, h)
+	if !whole {
+		return f, s.notRecord(off)
+	}
+	return f, nil
+}
+
+// text opens the text of a message.
+func (j *journal) text(e *entry) (queue.Raw, error) {
+	seg, off, n, err := j.hold(e.spot, false)
+	if err != nil {
+		return nil, err
+	}
+	defer seg.mu.RUnlock()
+	var b [frameSize]byte
+	if err := seg.readAt(b[:], off); err != nil {
+		return nil, err
+	}
+	h, ok := decodeFrameHeader(b[:], seg.salt)
+	if !ok || h.length != n {
+		return nil, seg.notRecord(off)
+	}
+	return &journalText{j: j, sp: e.spot, n: n - frameSize - h.idLen - h.metaLen}, nil
+}
+
+// journalText reads the text of a message wherever its record is moved, and the
+// text is at its end.
+type journalText struct {
+	j  *journal
+	sp *spot
+	n  int64
+}
+
+// ReadAt implements io.ReaderAt.
+func (t *journalText) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 || off >= t.n {
+		return 0, io.EOF
+	}
+	short := off+int64(len(p)) > t.n
+	p = p[:min(int64(len(p)), t.n-off)]
+	seg, at, n, err := t.j.hold(t.sp, false)
+	if err != nil {
+		return 0, err
+	}
+	defer seg.mu.RUnlock()
+	if err := seg.readAt(p, at+n-t.n+off); err != nil {
+		return 0, err
+	}
+	if short {
+		return len(p), io.EOF
+	}
+	return len(p), nil
+}
+
+// Close implements io.Closer. There is nothing to let go of.
+func (t *journalText) Close() error { return nil }
+
+// ask asks for a record that nobody waits for.
+func (j *journal) ask(r request) { j.submit(j.request(r)) }
+
+// wait asks for a record and returns when it is written, and synced if it is to
+// be durable.
+func (j *journal) wait(r request) error {
+	r.waits = true
+	q := j.request(r)
+	j.submit(q)
+	err := <-q.done
+	j.requests.Put(q)
+	return err
+}
+
+func (j *journal) request(r request) *request {
+	q := j.requests.Get().(*request)
+	r.done = q.done
+	*q = r
+	return q
+}
+
+func (j *journal) submit(q *request) {
+	j.reqMu.Lock()
+	j.pending = append(j.pending, q)
+	if len(j.pending) == 1 {
+		j.asked.Signal()
+	}
+	j.reqMu.Unlock()
+}
+
+// poke lets the goroutine look again at what it could not do: it asks for
+// nothing.
+func (j *journal) poke() { j.ask(request{}) }
+
+// removedMeta names the life that a message lay in which is no more.
+func removedMeta(target *segment) []byte {
+	return binary.LittleEndian.AppendUint64(nil, target.seq)
+}

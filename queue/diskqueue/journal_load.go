@@ -1,0 +1,463 @@
+package diskqueue
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/incoming-mx/incoming/queue"
+)
+
+// loaded is what the journal's files say.
+type loaded struct {
+	entries map[queue.ID]*entry
+	// leased is what was in delivery, and where that is said.
+	leased map[queue.ID]*segment
+	// bad is what is not whole and was not said to be no more.
+	bad []badIn
+	// unsealed is the segments that had to be read as a whole.
+	unsealed []*segment
+	// broken is the files whose beginning is damaged, useless those that were
+	// never finished.
+	broken, useless []string
+}
+
+type badIn struct {
+	badRecord
+	seg *segment
+}
+
+// load reads the journal's files, the oldest life first, and changes nothing.
+// The error is that of what cannot be read at all.
+func (j *journal) load() (*loaded, error) {
+	l := &loaded{entries: make(map[queue.ID]*entry), leased: make(map[queue.ID]*segment)}
+	lives, err := j.list(l)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range lives {
+		if err := j.replay(l, s); err != nil {
+			return nil, fmt.Errorf("%s: %w", s.path, err)
+		}
+	}
+	return l, nil
+}
+
+// list finds the segments. Those without a life are free.
+func (j *journal) list(l *loaded) (lives []*segment, err error) {
+	names, err := j.fs.ReadDir(j.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		n, err := strconv.Atoi(strings.TrimSuffix(name.Name(), ".seg"))
+		if err != nil || name.Name() != segmentName(n) {
+			continue // not ours
+		}
+		j.number = max(j.number, n)
+		s := &segment{fs: j.fs, path: filepath.Join(j.dir, name.Name()), owes: make(map[*segment]int64)}
+		if lives, err = j.sort(l, lives, s); err != nil {
+			return nil, fmt.Errorf("%s: %w", s.path, err)
+		}
+	}
+	slices.SortFunc(lives, byLife)
+	return lives, nil
+}
+
+func (j *journal) sort(l *loaded, lives []*segment, s *segment) ([]*segment, error) {
+	st, err := j.fs.Stat(s.path)
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, headerSize)
+	if st.Size() >= headerSize {
+		if err := s.readAt(b, 0); err != nil {
+			return nil, err
+		}
+	}
+	h, state := decodeHeader(b)
+	switch {
+	case state == headerLater:
+		return nil, errors.New("written by a later version than this one")
+	case state == headerBroken || state == headerLive && (h.size > st.Size() || h.size < 2*firstRecord):
+		l.broken = append(l.broken, s.path)
+	case state == headerFree && st.Size() != j.segmentSize:
+		l.useless = append(l.useless, s.path)
+	case state == headerFree:
+		s.size = st.Size()
+		j.free = append(j.free, s)
+	default:
+		s.size, s.seq, s.salt = h.size, h.seq, h.salt
+		j.seq = max(j.seq, s.seq)
+		j.lives[s] = struct{}{}
+		j.checked[s] = struct{}{}
+		return append(lives, s), nil
+	}
+	return lives, nil
+}
+
+// replay does what the records of a segment say.
+func (j *journal) replay(l *loaded, s *segment) error {
+	records, ok, err := s.readFooter()
+	if err != nil {
+		return err
+	}
+	if !ok {
+		if records, err = j.scan(l, s); err != nil {
+			return err
+		}
+	}
+	now := time.Now().UnixMilli()
+	for i := range records {
+		l.apply(s, &records[i], now, ok)
+	}
+	return nil
+}
+
+// readFooter returns what a sealed segment lists; false for one that is not
+// sealed.
+func (s *segment) readFooter() ([]footed, bool, error) {
+	b := make([]byte, trailerSize)
+	if err := s.readAt(b, s.size-trailerSize); err != nil {
+		return nil, false, err
+	}
+	t, ok := decodeTrailer(b, s.salt)
+	if !ok || t.length < 0 || t.length > s.size-trailerSize-firstRecord {
+		return nil, false, nil
+	}
+	b = make([]byte, t.length)
+	if err := s.readAt(b, s.size-trailerSize-t.length); err != nil {
+		return nil, false, err
+	}
+	records, ok := decodeFooter(b, t)
+	return records, ok, nil
+}
+
+// scan reads all of a segment.
+func (j *journal) scan(l *loaded, s *segment) ([]footed, error) {
+	b := make([]byte, s.size)
+	if err := s.readAt(b, 0); err != nil {
+		return nil, err
+	}
+	l.unsealed = append(l.unsealed, s)
+	found := scanFrames(b, s.salt)
+	records := make([]footed, 0, len(found.whole))
+	for _, f := range found.whole {
+		r, err := f.list()
+		if err != nil {
+			found.bad = append(found.bad, badRecord{frame: f.frame, off: f.off, n: f.n, durable: true})
+			continue
+		}
+		records = append(records, r)
+	}
+	for _, bad := range found.bad {
+		l.bad = append(l.bad, badIn{bad, s})
+	}
+	s.records = records
+	return records, nil
+}
+
+// apply does what one record says. Later ones of a message overrule those
+// before.
+func (l *loaded) apply(s *segment, r *footed, now int64, listed bool) {
+	e := l.entries[r.id]
+	n := aligned(int64(r.n))
+	switch r.kind {
+	case kindMessage:
+		if e == nil {
+			e = newEntry(r.id, unixMilli(r.received))
+			e.spot = new(spot)
+			e.setPlace(inJournal)
+			l.entries[r.id] = e
+		} else {
+			e.spot.leave()
+			if e.spot.seg != s {
+				e.spot.seg.halfMoved = true
+			}
+		}
+		*e.spot = spot{seg: s, off: r.off, n: r.n}
+		e.unverified = listed
+	case kindUpdate, kindRetried:
+		if e == nil {
+			return
+		}
+		e.spot.leaveMeta()
+		e.spot.metaSeg, e.spot.metaOff, e.spot.metaN = s, r.off, r.n
+		if r.kind == kindRetried {
+			delete(l.leased, r.id)
+		}
+	case kindRemoved:
+		l.bad = slices.DeleteFunc(l.bad, func(b badIn) bool { return b.id == r.id })
+		delete(l.leased, r.id)
+		if e == nil {
+			return
+		}
+		if e.spot.seg != s {
+			e.spot.seg.owing(s, n)
+		}
+		e.spot.leave()
+		delete(l.entries, r.id)
+		return
+	case kindLeased:
+		if e != nil {
+			l.leased[r.id] = s
+		}
+		return
+	case kindReleased:
+		delete(l.leased, r.id)
+		return
+	}
+	s.alive += n
+	s.spots = append(s.spots, e.spot)
+	e.received, e.at, e.state = r.received, r.next, ready
+	if r.next > now {
+		e.state = waiting
+	}
+}
+
+// owing notes that a segment holds n octets that are needed as long as this
+// life goes on.
+func (s *segment) owing(holder *segment, n int64) { holder.owes[s] += n }
+
+// leave and leaveMeta take a spot's octets from what counts.
+func (sp *spot) leave() {
+	sp.seg.alive -= aligned(int64(sp.n))
+	sp.leaveMeta()
+}
+
+func (sp *spot) leaveMeta() {
+	if sp.metaSeg != nil {
+		sp.metaSeg.alive -= aligned(int64(sp.metaN))
+		sp.metaSeg = nil
+	}
+}
+
+// openJournal reads the journal, and sets aside what is not whole in it.
+func (r *recovery) openJournal(j *journal) (*loaded, error) {
+	l, err := j.load()
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range l.broken {
+		r.setSegmentAside(path)
+	}
+	for _, path := range l.useless {
+		if err := r.d.fs.Remove(path); err != nil {
+			r.report(inJournal, filepath.Base(path), err)
+		}
+	}
+	r.setBadAside(j, l)
+	return l, nil
+}
+
+// setSegmentAside makes a dead letter of a file whose beginning is damaged: it
+// may hold messages, but not in a way that could be relied on.
+func (r *recovery) setSegmentAside(path string) {
+	why := &brokenError{"the journal's file has no whole header"}
+	id := queue.ID(r.free("journal-" + strings.TrimSuffix(filepath.Base(path), ".seg")))
+	r.report(inJournal, filepath.Base(path), why)
+	e := newEntry(id, unixMilli(0))
+	e.setPlace(inIncoming)
+	if err := r.d.fs.Mkdir(r.d.at(e)); err != nil {
+		r.report(inJournal, filepath.Base(path), err)
+		return
+	}
+	if err := r.d.fs.Rename(path, r.d.at(e, "segment")); err != nil {
+		r.report(inJournal, filepath.Base(path), err)
+		return
+	}
+	r.bury(e, newNote(queue.KindCorrupt, why.reason, ""))
+}
+
+// setBadAside makes dead letters of the messages that are not whole. One that
+// cannot be made is tried again at the next open, for its segment is then not
+// sealed.
+func (r *recovery) setBadAside(j *journal, l *loaded) {
+	for _, b := range l.bad {
+		if l.entries[b.id] != nil {
+			// A copy that was torn; or what happened to a message, which then
+			// happens again.
+			r.report(inJournal, string(b.id), fmt.Errorf("a record at %d of %s is not whole, and is left out", b.off, filepath.Base(b.seg.path)))
+			continue
+		}
+		if b.id != "" && b.kind != kindMessage {
+			continue // of a message that is no more
+		}
+		if err := r.setRecordAside(j, b); err != nil {
+			r.report(inJournal, string(b.id), err)
+			l.unsealed = slices.DeleteFunc(l.unsealed, func(s *segment) bool { return s == b.seg })
+		}
+	}
+}
+
+func (r *recovery) setRecordAside(j *journal, b badIn) error {
+	id := string(b.id)
+	where := fmt.Sprintf("at %d of %s", b.off, filepath.Base(b.seg.path))
+	reason, detail := incomplete, "a record "+where+" is not whole"
+	if b.durable {
+		reason, detail = "the record "+where+" is not whole", ""
+	}
+	text := b.text
+	var rec *record
+	if id == "" {
+		id = fmt.Sprintf("journal-%d-%d", b.seg.seq, b.off)
+		text = make([]byte, b.n)
+		if err := b.seg.readAt(text, b.off); err != nil {
+			return err
+		}
+	} else if m, err := decode(b.id, b.meta); err == nil {
+		rec = m
+	}
+	if r.names[id]&(1<<inDead) != 0 {
+		return nil // since an earlier open
+	}
+	r.report(inJournal, id, fmt.Errorf("%s: %s", reason, detail))
+	if err := r.d.entomb(queue.ID(id), rec, text, newNote(queue.KindCorrupt, reason, detail)); err != nil {
+		return err
+	}
+	r.names[id] |= 1 << inDead
+	r.found[inDead].dirs = append(r.found[inDead].dirs, id)
+	return nil
+}
+
+// sealAll lists what is in the segments that had to be read as a whole, so that
+// the next open need not. What was bad in them is set aside.
+func (j *journal) sealAll(l *loaded) {
+	for _, s := range l.unsealed {
+		if err := s.seal(!j.noSync); err != nil {
+			j.report("journal", "", fmt.Errorf("seal %s: %w", filepath.Base(s.path), err))
+		}
+		s.records = nil
+	}
+}
+
+// takeInJournal fills the schedule from the journal. Of a message that lies in
+// a directory too, one of the two is removed.
+func (r *recovery) takeInJournal(j *journal, l *loaded) {
+	for _, id := range slices.Sorted(maps.Keys(l.leased)) {
+		if e := l.entries[id]; e != nil {
+			r.giveBackInJournal(j, e, l.leased[id])
+		}
+	}
+	in := make(map[queue.ID][]place)
+	for _, p := range []place{inDead, inProcessing, inCommitted} {
+		for _, name := range r.found[p].dirs {
+			in[queue.ID(name)] = append(in[queue.ID(name)], p)
+		}
+	}
+	for id, e := range l.entries {
+		if e.place() == inJournal && r.settleDouble(j, e, in[id]) {
+			r.q.schedule.admit(e)
+		}
+	}
+}
+
+// giveBackInJournal is giveBack for what was in delivery.
+func (r *recovery) giveBackInJournal(j *journal, e *entry, said *segment) {
+	j.leased[e.id] = said // until the update says otherwise
+	rec, err := j.read(e)
+	if err != nil {
+		r.report(inJournal, string(e.id), err)
+		return // it is leased, and then set aside
+	}
+	if len(rec.Envelope.RcptTo) == 0 {
+		r.endInJournal(j, e, rec)
+		return
+	}
+	rec.Attempts++
+	rec.LastError = "the process ended during this delivery"
+	if err := j.retry(e, rec); err != nil {
+		r.report(inJournal, string(e.id), fmt.Errorf("the attempt is not counted: %w", err))
+	}
+}
+
+// endInJournal ends a message that nobody is owed any more.
+func (r *recovery) endInJournal(j *journal, e *entry, rec *record) {
+	refused := rec.rejection()
+	if refused == "" {
+		if err := j.remove(e); err != nil {
+			r.report(inJournal, string(e.id), err)
+		}
+		return
+	}
+	if err := j.bury(e, newNote(queue.KindRejected, refused, "")); err != nil {
+		r.report(inJournal, string(e.id), err)
+		return
+	}
+	r.found[inDead].dirs = append(r.found[inDead].dirs, string(e.id))
+}
+
+// settleDouble decides between a message in the journal and a directory of its
+// ID, and reports whether the journal's is the one that stays. What is on its
+// way out of the journal is written to dead/ before it is removed here, and
+// may be in committed/ since, by a requeue: then the directory is the later
+// state. It is not when it is not whole.
+func (r *recovery) settleDouble(j *journal, e *entry, in []place) bool {
+	for _, p := range in {
+		d := r.entryAt(p, string(e.id))
+		same, err := r.sameAsInJournal(j, e, d)
+		switch {
+		case err != nil:
+			r.report(p, string(e.id), err)
+			return true
+		case same:
+			r.report(inJournal, string(e.id), fmt.Errorf("the same message lies in %s/; this copy is removed", p.dir()))
+			if err := j.remove(e); err != nil {
+				r.report(inJournal, string(e.id), err)
+			}
+			return false
+		}
+		r.report(p, string(e.id), errors.New("the journal has the whole message; this one is removed"))
+		if err := r.d.trash.take(p, e.id); err != nil {
+			r.report(p, string(e.id), err)
+		}
+		r.drop(p, string(e.id))
+	}
+	return true
+}
+
+// sameAsInJournal reports whether a directory has all of a message that the
+// journal has. What the journal cannot read is no better.
+func (r *recovery) sameAsInJournal(j *journal, e, d *entry) (bool, error) {
+	rec, err := j.readChecked(e, true)
+	if _, broken := isBroken(err); broken {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	other, err := r.d.read(d)
+	if _, broken := isBroken(err); broken {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if other.Size != rec.Size || other.crc != rec.crc {
+		return false, nil
+	}
+	err = r.d.check(d, other, true)
+	if _, broken := isBroken(err); broken {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// lifeOf is the life that a record of kindRemoved names; 0, which none has,
+// when it names none.
+func lifeOf(meta []byte) uint64 {
+	if len(meta) != 8 {
+		return 0
+	}
+	return binary.LittleEndian.Uint64(meta)
+}

@@ -1,0 +1,196 @@
+package diskqueue
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/incoming-mx/incoming/internal/vfs"
+	"github.com/incoming-mx/incoming/queue"
+)
+
+// segment is a file of the journal, of fixed size, written before it is used so
+// that a sync of it need not touch metadata. It lives many lives, one after the
+// other; between them it is free.
+type segment struct {
+	fs   vfs.FS
+	path string
+	size int64
+
+	// mu is held for reading by who reads a record of this life, for writing
+	// by who ends it.
+	mu sync.RWMutex
+
+	fileMu sync.Mutex
+	file   vfs.File // opened when first needed
+
+	// What follows is the journal's goroutine's, and of loading before it runs.
+	seq, salt uint64
+	off       int64 // where the next record goes
+	synced    int64 // up to where it is known to be on the disk
+	footer    int64 // octets that the footer will take
+	records   []footed
+	// ended is the messages that began and ended in this life: the footer
+	// leaves them out. copied is the records that are copies, which must not
+	// be left out with them: an older copy may lie elsewhere.
+	ended  []queue.ID
+	copied map[uint32]bool
+
+	// spots is what was written here and may still count.
+	spots []*spot
+	// alive is the octets of it that count: messages, and the last update of
+	// each. owes is the octets of records that say of a message that it is no
+	// more, while the life that it lay in goes on: without them it would be
+	// found again.
+	alive int64
+	owes  map[*segment]int64
+	// halfMoved: some of what is here was moved elsewhere, and is here still.
+	// What says that it is no more names the other place, so that no other
+	// life may end before this one.
+	halfMoved bool
+	// stuck: it cannot be emptied, for a record that counts cannot be read.
+	stuck bool
+}
+
+// open returns the file. It stays open.
+func (s *segment) open() (vfs.File, error) {
+	s.fileMu.Lock()
+	defer s.fileMu.Unlock()
+	if s.file == nil {
+		f, err := s.fs.Reopen(s.path)
+		if err != nil {
+			return nil, err
+		}
+		s.file = f
+	}
+	return s.file, nil
+}
+
+func (s *segment) close() error {
+	s.fileMu.Lock()
+	defer s.fileMu.Unlock()
+	if s.file == nil {
+		return nil
+	}
+	err := s.file.Close()
+	s.file = nil
+	return err
+}
+
+// readAt fills p from off.
+func (s *segment) readAt(p []byte, off int64) error {
+	f, err := s.open()
+	if err != nil {
+		return err
+	}
+	n, err := f.ReadAt(p, off)
+	if n == len(p) {
+		return nil
+	}
+	if err == io.EOF || err == nil {
+		return &brokenError{fmt.Sprintf("%s ends at %d", s.path, off+int64(n))}
+	}
+	return err
+}
+
+// owed is the octets that must not go before others do.
+func (s *segment) owed() int64 {
+	var n int64
+	for _, o := range s.owes {
+		n += o
+	}
+	return n
+}
+
+// weight is what emptying the segment would have to write elsewhere.
+func (s *segment) weight() int64 { return s.alive + s.owed() }
+
+// room is whether a record fits, with what the footer needs for it.
+func (s *segment) room(id queue.ID, n int64) bool {
+	return s.off+aligned(n)+s.footer+footedLen(id)+trailerSize <= s.size
+}
+
+func (s *segment) markCopied(off uint32) {
+	if s.copied == nil {
+		s.copied = make(map[uint32]bool)
+	}
+	s.copied[off] = true
+}
+
+// begin starts a life, durably.
+func (s *segment) begin(seq uint64, sync bool) error {
+	var salt [8]byte
+	rand.Read(salt[:]) // never fails: it crashes the program instead
+	s.seq, s.salt = seq, binary.LittleEndian.Uint64(salt[:])
+	s.off, s.synced, s.footer, s.records = firstRecord, firstRecord, 0, nil
+	s.ended, s.copied, s.spots, s.alive, s.owes = nil, nil, nil, 0, make(map[*segment]int64)
+	s.halfMoved, s.stuck = false, false
+	h := segmentHeader{size: s.size, seq: s.seq, salt: s.salt}
+	return s.write(h.encode(), 0, sync)
+}
+
+// end ends a life, durably. It waits for readers of this life, and there are no
+// more: nothing that is asked for lies here.
+func (s *segment) end(sync bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.write(make([]byte, headerSize), 0, sync)
+}
+
+// seal writes the footer, so that opening need not read what it lists.
+func (s *segment) seal(sync bool) error {
+	b := encodeFooter(s.listed(), s.salt)
+	return s.write(b, s.size-int64(len(b)), sync)
+}
+
+// listed is the records that the footer has to tell of.
+func (s *segment) listed() []footed {
+	ended := make(map[queue.ID]bool, len(s.ended))
+	for _, id := range s.ended {
+		ended[id] = true
+	}
+	return slices.DeleteFunc(s.records, func(r footed) bool { return ended[r.id] })
+}
+
+func (s *segment) write(b []byte, off int64, sync bool) error {
+	f, err := s.open()
+	if err != nil {
+		return err
+	}
+	if _, err := f.WriteAt(b, off); err != nil {
+		return err
+	}
+	if !sync {
+		return nil
+	}
+	return asSyncError(f.Sync())
+}
+
+// create makes a segment's file: as long as it will be, and written once, for
+// where a file was never written a sync has to change metadata.
+func (s *segment) create(dir string, sync bool) (err error) {
+	f, err := s.fs.Create(s.path)
+	if err != nil {
+		return err
+	}
+	s.file = f
+	if err = f.Preallocate(s.size); err == nil {
+		zeros := make([]byte, min(s.size, 1<<20))
+		for at := int64(0); at < s.size && err == nil; at += int64(len(zeros)) {
+			_, err = f.WriteAt(zeros[:min(int64(len(zeros)), s.size-at)], at)
+		}
+	}
+	if err == nil && sync {
+		if err = asSyncError(f.Sync()); err == nil {
+			err = asSyncError(s.fs.SyncDir(dir))
+		}
+	}
+	if err != nil {
+		_ = s.close()           // what it holds is of no use
+		_ = s.fs.Remove(s.path) // a segment that is not whole is removed by the next open at the latest
+	}
+	return err
+}
