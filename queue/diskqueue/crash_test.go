@@ -34,10 +34,41 @@ type story struct {
 	ctx      context.Context
 	messages map[queue.ID]*promised
 	serial   int
+	big      int // octets of what goes to a file
 }
 
-// run lives through the story on fs, and returns what was promised.
-func run(fs *crashfs.FS) map[queue.ID]*promised {
+// plot is what a story is made of.
+type plot struct {
+	journal bool
+	// messages is how many there are when nobody cuts the power.
+	messages int
+	steps    func(*story) []func() error
+}
+
+// directories is a life with every message in a directory.
+var directories = plot{messages: 6, steps: func(s *story) []func() error {
+	return []func() error{
+		s.commitSmall, s.commitBig, s.settleAndRetry, s.ack, s.buryAndRequeue, s.release, s.delete,
+		s.commitLeased, s.commitSmall, s.bury, s.discard, s.commitBig,
+	}
+}}
+
+// journalPlot is a life with small messages in a journal, in which segments
+// are filled, sealed, emptied and used again, while one message stays for ever
+// and another is tried again and again.
+var journalPlot = plot{journal: true, messages: 40, steps: func(s *story) []func() error {
+	steps := []func() error{
+		s.commitSmall, s.commitSmall, s.settleAndRetry, s.commitBig, s.ack, s.commitSmall, s.buryAndRequeue, s.release, s.delete,
+		s.commitLeased, s.commitSmall, s.bury, s.discard, s.commitSmall, s.keep, s.commitSmall, s.keepTrying,
+	}
+	for range 15 {
+		steps = append(steps, s.commitSmall, s.commitSmall, s.ack, s.ack, s.keepTrying)
+	}
+	return append(steps, s.commitBig)
+}}
+
+// run lives through a story on fs, and returns what was promised.
+func (p plot) run(fs *crashfs.FS) map[queue.ID]*promised {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	go func() {
@@ -47,17 +78,17 @@ func run(fs *crashfs.FS) map[queue.ID]*promised {
 		case <-ctx.Done():
 		}
 	}()
-	s := &story{ctx: ctx, messages: map[queue.ID]*promised{}}
-	q, err := Open(crashSpool, crashOptions(fs))
+	s := &story{ctx: ctx, messages: map[queue.ID]*promised{}, big: 500}
+	if p.journal {
+		s.big = 2 * chunk
+	}
+	q, err := Open(crashSpool, p.options(fs))
 	if err != nil {
 		return s.messages
 	}
 	defer q.Close()
 	s.q = q
-	for _, step := range []func() error{
-		s.commitSmall, s.commitBig, s.settleAndRetry, s.ack, s.buryAndRequeue, s.release, s.delete,
-		s.commitLeased, s.commitSmall, s.bury, s.discard, s.commitBig,
-	} {
+	for _, step := range p.steps(s) {
 		if step() != nil {
 			break
 		}
@@ -65,9 +96,12 @@ func run(fs *crashfs.FS) map[queue.ID]*promised {
 	return s.messages
 }
 
-func crashOptions(fs *crashfs.FS) *Options {
-	// Over 200 octets a draft finds no room in memory and goes to a file.
-	return &Options{NoJournal: true, Buffers: 200, MessageSize: -1, DeadSweep: -1, fs: fs}
+func (p plot) options(fs *crashfs.FS) *Options {
+	o := &Options{NoJournal: !p.journal, Buffers: 200, MessageSize: -1, DeadSweep: -1, fs: fs, segment: 12 << 10}
+	if p.journal {
+		o.Buffers = chunk // what finds no room there goes to a file
+	}
+	return o
 }
 
 func (s *story) begin(size int) (queue.Draft, *promised, error) {
@@ -101,10 +135,25 @@ func (s *story) commit(size int) error {
 }
 
 func (s *story) commitSmall() error { return s.commit(20) }
-func (s *story) commitBig() error   { return s.commit(500) }
+func (s *story) commitBig() error   { return s.commit(s.big) }
+
+// keep leases a message and never ends that.
+func (s *story) keep() error {
+	_, _, err := s.leased()
+	return err
+}
+
+// keepTrying retries a message, which then is the last to be leased.
+func (s *story) keepTrying() error {
+	l, _, err := s.leased()
+	if err != nil {
+		return err
+	}
+	return l.Retry(s.ctx, time.Time{}, errors.New("later"))
+}
 
 func (s *story) discard() error {
-	d, _, err := s.begin(500)
+	d, _, err := s.begin(s.big)
 	if err != nil {
 		return err
 	}
@@ -198,8 +247,8 @@ func (s *story) delete() error {
 
 // check opens the spool that a cut has left and holds it against what was
 // promised. It leaves the spool empty of all but dead letters.
-func check(fs *crashfs.FS, messages map[queue.ID]*promised) error {
-	q, err := Open(crashSpool, crashOptions(fs))
+func (p plot) check(fs *crashfs.FS, messages map[queue.ID]*promised) error {
+	q, err := Open(crashSpool, p.options(fs))
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
@@ -215,8 +264,10 @@ func check(fs *crashfs.FS, messages map[queue.ID]*promised) error {
 			return fmt.Errorf("%s is there twice", e.ID)
 		}
 		found[e.ID] = true
-		p := messages[queue.ID(strings.TrimSuffix(string(e.ID), ".2"))] // the other one where one ID lay in two states and differed
-		if err := checkEntry(ctx, q, e, p); err != nil {
+		// ID.2 and so on are the others where one ID lay in several states and differed.
+		id, _, _ := strings.Cut(string(e.ID), ".")
+		sent := messages[queue.ID(id)]
+		if err := checkEntry(ctx, q, e, sent); err != nil {
 			return fmt.Errorf("%s (%s): %w", e.ID, e.State, err)
 		}
 	}
@@ -235,7 +286,7 @@ func checkEntry(ctx context.Context, q *Queue, e queue.Entry, p *promised) error
 	if e.State == queue.StateDead && (!p.committed || p.ending) {
 		return nil // it never had a 250, or was being removed
 	}
-	if strings.HasSuffix(string(e.ID), ".2") {
+	if strings.Contains(string(e.ID), ".") {
 		if e.State == queue.StateDead {
 			return nil // what was left of a copy half removed: no adapter sees it
 		}
@@ -300,15 +351,15 @@ func fates(random int) map[string]crashfs.Fate {
 	return all
 }
 
-// storyLength is how many changes the story makes when nobody cuts the power.
-func storyLength(t *testing.T) int {
+// length is how many changes the story makes when nobody cuts the power.
+func (p plot) length(t *testing.T) int {
 	t.Helper()
 	fs := crashfs.New()
-	messages := run(fs)
-	if n := len(messages); n != 6 {
+	messages := p.run(fs)
+	if n := len(messages); n != p.messages {
 		t.Fatalf("the story has %d messages, not its whole length", n)
 	}
-	if err := check(fs.Crash(crashfs.Lost), messages); err != nil {
+	if err := p.check(fs.Crash(crashfs.Lost), messages); err != nil {
 		t.Fatalf("at the end of the story: %v", err)
 	}
 	return fs.Ops()
@@ -316,16 +367,37 @@ func storyLength(t *testing.T) int {
 
 func TestNoPowerCutLosesWhatWasCommitted(t *testing.T) {
 	t.Parallel()
-	n := storyLength(t)
+	directories.cutEverywhere(t, directories, 1)
+}
+
+func TestNoPowerCutLosesWhatIsInTheJournal(t *testing.T) {
+	t.Parallel()
+	journalPlot.cutEverywhere(t, journalPlot, 7)
+}
+
+// TestNoPowerCutLosesWhatIsInTheJournalWhenItIsTurnedOff opens what was left
+// with the journal off.
+func TestNoPowerCutLosesWhatIsInTheJournalWhenItIsTurnedOff(t *testing.T) {
+	t.Parallel()
+	journalPlot.cutEverywhere(t, directories, 11)
+}
+
+// cutEverywhere cuts the power after each step-th change, and opens by the
+// options of then what each fate leaves.
+func (p plot) cutEverywhere(t *testing.T, then plot, step int) {
+	n := p.length(t)
 	t.Logf("the story makes %d changes", n)
-	for cut := range n {
+	if everyChange() {
+		step = 1
+	}
+	for cut := 0; cut < n; cut += step {
 		fs := crashfs.New()
 		fs.CutAt(cut)
-		messages := run(fs)
+		messages := p.run(fs)
 		for name, fate := range fates(6) {
 			left := fs.Crash(fate)
 			before := left.String()
-			if err := check(left, messages); err != nil {
+			if err := then.check(left, messages); err != nil {
 				t.Fatalf("cut after change %d, %s: %v\nthe last changes:\n%s\nthe disk:\n%s",
 					cut, name, err, strings.Join(lastOf(fs.Calls(), 12), "\n"), before)
 			}
@@ -335,27 +407,37 @@ func TestNoPowerCutLosesWhatWasCommitted(t *testing.T) {
 
 func TestNoSecondPowerCutDuringRecoveryLosesIt(t *testing.T) {
 	t.Parallel()
-	n := storyLength(t)
-	step := 23
-	if os.Getenv("INCOMING_CRASH") != "" { // every change: some minutes
+	directories.cutTwice(t, 23)
+}
+
+func TestNoSecondPowerCutDuringRecoveryLosesWhatIsInTheJournal(t *testing.T) {
+	t.Parallel()
+	journalPlot.cutTwice(t, 41)
+}
+
+// cutTwice cuts the power after each step-th change, and again after each
+// change of recovery.
+func (p plot) cutTwice(t *testing.T, step int) {
+	n := p.length(t)
+	if everyChange() {
 		step = 1
 	}
 	for cut := 0; cut < n; cut += step {
 		fs := crashfs.New()
 		fs.CutAt(cut)
-		messages := run(fs)
+		messages := p.run(fs)
 		for name, fate := range fates(1) {
 			whole := fs.Crash(fate)
-			openAndClose(whole)
+			p.openAndClose(whole)
 			for second := range whole.Ops() {
 				left := fs.Crash(fate)
 				left.CutAt(second)
-				openAndClose(left)
+				p.openAndClose(left)
 				for name2, fate2 := range fates(1) {
 					again := left.Crash(fate2)
-					if err := check(again, messages); err != nil {
-						t.Fatalf("cut after change %d (%s), then after change %d of recovery (%s): %v\nrecovery:\n%s",
-							cut, name, second, name2, err, strings.Join(left.Calls(), "\n"))
+					if err := p.check(again, messages); err != nil {
+						t.Fatalf("cut after change %d (%s), then after change %d of recovery (%s): %v\nrecovery:\n%s\nfirst:\n%s\nthen:\n%s",
+							cut, name, second, name2, err, strings.Join(left.Calls(), "\n"), dumpJournal(fs.Crash(fate), crashSpool), dumpJournal(left.Crash(fate2), crashSpool))
 					}
 				}
 			}
@@ -363,8 +445,11 @@ func TestNoSecondPowerCutDuringRecoveryLosesIt(t *testing.T) {
 	}
 }
 
-func openAndClose(fs *crashfs.FS) {
-	if q, err := Open(crashSpool, crashOptions(fs)); err == nil {
+// everyChange: some minutes.
+func everyChange() bool { return os.Getenv("INCOMING_CRASH") != "" }
+
+func (p plot) openAndClose(fs *crashfs.FS) {
+	if q, err := Open(crashSpool, p.options(fs)); err == nil {
 		q.Close()
 	}
 }

@@ -125,10 +125,16 @@ func beginFrame(b []byte, k kind, salt uint64, durable uint32, id queue.ID, meta
 	binary.LittleEndian.PutUint32(h[16:], uint32(len(meta)))
 	binary.LittleEndian.PutUint32(h[20:], durable)
 	h[24], h[25] = byte(k), byte(len(id))
-	binary.LittleEndian.PutUint32(h[28:], crc32.Checksum(h[4:28], castagnoli))
+	at := len(b)
 	b = append(b, h[:]...)
 	b = append(b, id...)
+	binary.LittleEndian.PutUint32(b[at+28:], headChecksum(b[at:], len(id)))
 	return append(b, meta...)
+}
+
+// headChecksum is over the frame and the ID behind it, but for the checksums.
+func headChecksum(b []byte, idLen int) uint32 {
+	return crc32.Update(crc32.Checksum(b[4:28], castagnoli), castagnoli, b[frameSize:frameSize+idLen])
 }
 
 // endFrame writes the checksum of the record that begins at b[at] and is the
@@ -141,8 +147,11 @@ func endFrame(b []byte, at int) []byte {
 	return b
 }
 
-// frameHeader is the first frameSize octets of a record, checked by their own
-// checksum and against the life they lie in.
+// headSize is the most that the frame and the ID of a record take.
+const headSize = frameSize + 255
+
+// frameHeader is the first octets of a record, checked by a checksum of their
+// own, which covers the ID too, and against the life they lie in.
 type frameHeader struct {
 	crc     uint32
 	length  int64
@@ -153,9 +162,9 @@ type frameHeader struct {
 }
 
 func decodeFrameHeader(b []byte, salt uint64) (h frameHeader, ok bool) {
-	if len(b) < frameSize ||
+	if len(b) < frameSize || len(b) < frameSize+int(b[25]) ||
 		binary.LittleEndian.Uint64(b[8:]) != salt ||
-		binary.LittleEndian.Uint32(b[28:]) != crc32.Checksum(b[4:28], castagnoli) {
+		binary.LittleEndian.Uint32(b[28:]) != headChecksum(b, int(b[25])) {
 		return h, false
 	}
 	h = frameHeader{

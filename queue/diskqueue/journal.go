@@ -414,11 +414,11 @@ func (j *journal) text(e *entry) (queue.Raw, error) {
 		return nil, err
 	}
 	defer seg.mu.RUnlock()
-	var b [frameSize]byte
-	if err := seg.readAt(b[:], off); err != nil {
+	b := make([]byte, min(n, headSize))
+	if err := seg.readAt(b, off); err != nil {
 		return nil, err
 	}
-	h, ok := decodeFrameHeader(b[:], seg.salt)
+	h, ok := decodeFrameHeader(b, seg.salt)
 	if !ok || h.length != n {
 		return nil, seg.notRecord(off)
 	}

@@ -206,6 +206,7 @@ func (l *loaded) apply(s *segment, r *footed, now int64, listed bool) {
 			e.spot.seg.owing(s, n)
 		}
 		e.spot.leave()
+		*e.spot = spot{}
 		delete(l.entries, r.id)
 		return
 	case kindLeased:
@@ -242,7 +243,8 @@ func (sp *spot) leaveMeta() {
 	}
 }
 
-// openJournal reads the journal, and sets aside what is not whole in it.
+// openJournal reads the journal, sets aside what is not whole in it, and lets
+// it begin its work.
 func (r *recovery) openJournal(j *journal) (*loaded, error) {
 	l, err := j.load()
 	if err != nil {
@@ -257,6 +259,9 @@ func (r *recovery) openJournal(j *journal) (*loaded, error) {
 		}
 	}
 	r.setBadAside(j, l)
+	j.sealAll(l)
+	maps.Copy(j.leased, l.leased)
+	j.start()
 	return l, nil
 }
 
@@ -292,6 +297,9 @@ func (r *recovery) setBadAside(j *journal, l *loaded) {
 		}
 		if b.id != "" && b.kind != kindMessage {
 			continue // of a message that is no more
+		}
+		if b.id == "" && !b.durable {
+			continue // torn, and so that nobody can tell what it was: nobody was promised it
 		}
 		if err := r.setRecordAside(j, b); err != nil {
 			r.report(inJournal, string(b.id), err)
@@ -346,11 +354,11 @@ func (j *journal) sealAll(l *loaded) {
 func (r *recovery) takeInJournal(j *journal, l *loaded) {
 	for _, id := range slices.Sorted(maps.Keys(l.leased)) {
 		if e := l.entries[id]; e != nil {
-			r.giveBackInJournal(j, e, l.leased[id])
+			r.giveBackInJournal(j, e)
 		}
 	}
 	in := make(map[queue.ID][]place)
-	for _, p := range []place{inDead, inProcessing, inCommitted} {
+	for _, p := range []place{inDead, inCommitted} { // where all have gone by now
 		for _, name := range r.found[p].dirs {
 			in[queue.ID(name)] = append(in[queue.ID(name)], p)
 		}
@@ -363,8 +371,7 @@ func (r *recovery) takeInJournal(j *journal, l *loaded) {
 }
 
 // giveBackInJournal is giveBack for what was in delivery.
-func (r *recovery) giveBackInJournal(j *journal, e *entry, said *segment) {
-	j.leased[e.id] = said // until the update says otherwise
+func (r *recovery) giveBackInJournal(j *journal, e *entry) {
 	rec, err := j.read(e)
 	if err != nil {
 		r.report(inJournal, string(e.id), err)

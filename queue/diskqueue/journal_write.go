@@ -11,13 +11,17 @@ import (
 	"time"
 )
 
-// start begins the work; close ends it when all that was asked for is done.
+// start begins the work; close ends it when all that was asked for is done. To
+// close what was never started does nothing.
 func (j *journal) start() {
 	j.done = make(chan struct{})
 	go j.run()
 }
 
 func (j *journal) close() {
+	if j == nil || j.done == nil {
+		return
+	}
 	j.reqMu.Lock()
 	j.closing = true
 	j.asked.Signal()
@@ -542,9 +546,15 @@ func (j *journal) move() {
 	s := j.moving
 	var batch []*request
 	var err error
+	seen := make(map[*spot]bool) // a message and its updates have one spot
 	for n := int64(0); err == nil && j.moved < len(s.spots) && n < mostMoved; j.moved++ {
+		sp := s.spots[j.moved]
+		if seen[sp] {
+			continue
+		}
+		seen[sp] = true
 		var q *request
-		if q, err = j.copyOf(s, s.spots[j.moved]); q != nil {
+		if q, err = j.copyOf(s, sp); q != nil {
 			n += frameLen(q.id, int64(len(q.meta)), q.textLen())
 			batch = append(batch, q)
 		}

@@ -79,6 +79,7 @@ func Open(dir string, o *Options) (*Queue, error) {
 	q := newQueue(dir, opts, lock)
 	if err := q.start(); err != nil {
 		q.cancel()
+		q.journal.close()
 		return nil, fmt.Errorf("diskqueue: open %s: %w", dir, errors.Join(err, lock.Close()))
 	}
 	return q, nil
@@ -131,9 +132,6 @@ func (q *Queue) start() error {
 		return err
 	}
 	q.disk.trash.start()
-	if q.journal != nil {
-		q.journal.start()
-	}
 	q.startSweeping()
 	return nil
 }
@@ -318,9 +316,7 @@ func (q *Queue) Close() error {
 	q.background.Wait()
 	q.abandon()
 	q.disk.trash.close()
-	if q.journal != nil {
-		q.journal.close()
-	}
+	q.journal.close()
 	return q.lock.Close()
 }
 

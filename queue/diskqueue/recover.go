@@ -50,21 +50,16 @@ func (q *Queue) recover() error {
 	r.resolveDoubles()
 	r.each(inProcessing, r.giveBack)
 	r.each(inIncoming, r.promote)
-	var l *loaded
 	if q.journal != nil {
-		var err error
-		if l, err = r.openJournal(q.journal); err != nil {
+		l, err := r.openJournal(q.journal)
+		if err != nil {
 			return fmt.Errorf("journal: %w", err)
 		}
 		r.takeInJournal(q.journal, l)
 	}
 	r.takeIn(inCommitted)
 	r.takeIn(inDead)
-	err := errors.Join(r.passing, r.sync())
-	if err == nil && l != nil {
-		q.journal.sealAll(l)
-	}
-	return err
+	return errors.Join(r.passing, r.sync())
 }
 
 // passes reports whether an error is the process's own.
