@@ -183,7 +183,7 @@ func recipientsOf(list []config.Known) func(context.Context, incoming.Address) e
 func spoolOptions(cfg *config.Config, hooks telemetry.Hooks) *diskqueue.Options {
 	q := cfg.Queue
 	return &diskqueue.Options{
-		Depth: q.Depth.N, NoFsync: !q.Fsync, DeadAge: q.DeadAge.D, DeadSpentAge: q.DeadSpentAge.D, DeadSweep: q.DeadSweep.D,
+		Depth: q.Depth.N, NoFsync: !q.Fsync, NoJournal: !q.Journal, DeadAge: q.DeadAge.D, DeadSpentAge: q.DeadSpentAge.D, DeadSweep: q.DeadSweep.D,
 		DeadSweepMost: q.DeadSweepMost.N, Buffers: cfg.Limits.Buffers.N, MessageSize: cfg.Limits.MessageSize.N, Hooks: hooks,
 	}
 }

@@ -19,7 +19,11 @@ import (
 // call. Its methods may be called from any goroutine.
 type Inspection struct {
 	d    *directory
+	t    tier
 	lock io.Closer
+	// journalled is what the journal has, read when it was opened: nobody
+	// changes it meanwhile.
+	journalled map[queue.ID]*entry
 }
 
 // Inspect opens a spool to be looked at. What an earlier process left is shown
@@ -46,11 +50,41 @@ func inspect(dir string, fsys vfs.FS) (*Inspection, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Inspection{d: d, lock: lock}, nil
+	j := newJournal(d, segmentSize, false)
+	l, err := j.load()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("diskqueue: journal: %w", err), lock.Close())
+	}
+	for id := range l.leased {
+		if e := l.entries[id]; e != nil {
+			e.state = leased
+		}
+	}
+	return &Inspection{d: d, t: tiers{d, j}, lock: lock, journalled: l.entries}, nil
 }
 
 // Close lets go of the spool.
-func (i *Inspection) Close() error { return i.lock.Close() }
+func (i *Inspection) Close() error {
+	return errors.Join(i.t.(tiers).j.closeFiles(), i.lock.Close())
+}
+
+// scan looks at the entries of a place, the journal among them.
+func (i *Inspection) scan(p place) ([]scanned, error) {
+	if p != inJournal {
+		l, err := i.list(p)
+		return i.d.scan(p, l.dirs), err
+	}
+	all := make([]scanned, 0, len(i.journalled))
+	for _, e := range i.journalled {
+		c := e.copy()
+		c.pos, c.aside = -1, -1 // in no heap
+		all = append(all, scanned{entry: &c})
+	}
+	return all, nil
+}
+
+// looked is where entries are, the live ones before the dead.
+var looked = [...]place{inJournal, inCommitted, inProcessing, inDead}
 
 // Paused reports whether deliveries are paused. What cannot be read is not.
 func (i *Inspection) Paused() bool {
@@ -61,12 +95,12 @@ func (i *Inspection) Paused() bool {
 // Depth counts what there is. Broken entries are counted as what they would be.
 func (i *Inspection) Depth() (queue.Depth, error) {
 	x := newIndex()
-	for _, p := range []place{inCommitted, inProcessing, inDead} {
-		l, err := i.list(p)
+	for _, p := range looked {
+		all, err := i.scan(p)
 		if err != nil {
 			return queue.Depth{}, err
 		}
-		for n, s := range i.d.scan(p, l.dirs) {
+		for n, s := range all {
 			s.id = queue.ID(fmt.Sprintf("%d.%d", p, n)) // one ID may be in two places
 			x.add(s.entry)
 		}
@@ -96,13 +130,13 @@ func (i *Inspection) list(p place) (listing, error) {
 func (i *Inspection) List(ctx context.Context, f queue.Filter) iter.Seq2[queue.Entry, error] {
 	return func(yield func(queue.Entry, error) bool) {
 		var all []scanned
-		for _, p := range []place{inCommitted, inProcessing, inDead} {
-			l, err := i.list(p)
+		for _, p := range looked {
+			found, err := i.scan(p)
 			if err != nil {
 				yield(queue.Entry{}, err)
 				return
 			}
-			all = append(all, i.d.scan(p, l.dirs)...)
+			all = append(all, found...)
 		}
 		slices.SortFunc(all, func(a, b scanned) int {
 			if byAge(a.entry, b.entry) {
@@ -135,7 +169,7 @@ func (i *Inspection) describe(s scanned) (queue.Entry, error) {
 	err := s.wrong
 	if err == nil {
 		var got queue.Entry
-		if got, err = describe(i.d, s.entry); err == nil {
+		if got, err = describe(i.t, s.entry); err == nil {
 			return got, nil
 		}
 	}
@@ -153,6 +187,10 @@ func (i *Inspection) Get(_ context.Context, id queue.ID) (queue.Entry, error) {
 }
 
 func (i *Inspection) find(id queue.ID) (scanned, error) {
+	if e := i.journalled[id]; e != nil {
+		c := e.copy()
+		return scanned{entry: &c}, nil
+	}
 	if validID(id) {
 		for _, p := range []place{inCommitted, inProcessing, inDead} {
 			if st, err := i.d.fs.Stat(i.d.path(p, string(id))); err == nil && st.IsDir() {
@@ -174,5 +212,5 @@ func (i *Inspection) Open(_ context.Context, id queue.ID) (io.ReadCloser, error)
 	if err != nil {
 		return nil, err
 	}
-	return queue.NewMessage(got, func() (queue.Raw, error) { return i.d.text(s.entry) }).Open()
+	return queue.NewMessage(got, func() (queue.Raw, error) { return i.t.text(s.entry) }).Open()
 }

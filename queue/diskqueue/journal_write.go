@@ -683,19 +683,30 @@ func (j *journal) finish() {
 			j.report("journal", "", fmt.Errorf("close %s: %w", filepath.Base(a.path), err))
 		}
 	}
-	gone := !j.commits && len(j.lives) == 0
+	if err := j.closeFiles(); err != nil {
+		j.report("journal", "", err)
+	}
+	if !j.commits && len(j.lives) == 0 {
+		j.removeFiles()
+	}
+}
+
+func (j *journal) closeFiles() error {
+	var errs []error
 	for _, s := range slices.Concat(slices.Collect(maps.Keys(j.lives)), j.free) {
-		err := s.close()
-		if gone {
-			err = errors.Join(err, j.fs.Remove(s.path))
-		}
-		if err != nil {
-			j.report("journal", "", err)
+		errs = append(errs, s.close())
+	}
+	return errors.Join(errs...)
+}
+
+// removeFiles ends a journal that is empty and of no use any more.
+func (j *journal) removeFiles() {
+	for _, s := range j.free {
+		if err := j.fs.Remove(s.path); err != nil {
+			j.report("remove segment", "", err)
 		}
 	}
-	if gone {
-		if err := j.fs.Remove(j.dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
-			j.report("journal", "", err)
-		}
+	if err := j.fs.Remove(j.dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
+		j.report("remove journal", "", err)
 	}
 }

@@ -36,8 +36,6 @@ func (c *Config) check() error {
 		return err
 	}
 	switch {
-	case c.Queue.Journal:
-		return at("queue.journal").says("queue.journal: this version has no journal; leave it false")
 	case c.names("access_list") && c.AccessList.File == "":
 		return at("access_list.file", "policies").says("access_list.file: not set, but the policy access_list is named; set it to the file of rules")
 	case c.names("max_size") && c.MaxSize.Size.N <= 0:
