@@ -20,11 +20,13 @@ type rawJSON = json.RawMessage
 // characters in their place.
 type text string
 
-func (t text) MarshalJSON() ([]byte, error) {
+func (t text) MarshalJSON() ([]byte, error) { return t.append(make([]byte, 0, len(t)+2)), nil }
+
+func (t text) append(b []byte) []byte {
 	if utf8.ValidString(string(t)) {
-		return appendString(make([]byte, 0, len(t)+2), string(t)), nil
+		return appendString(b, string(t))
 	}
-	return fmt.Appendf(nil, `{"base64":%q}`, base64.StdEncoding.EncodeToString([]byte(t))), nil
+	return fmt.Appendf(b, `{"base64":%q}`, base64.StdEncoding.EncodeToString([]byte(t)))
 }
 
 // appendString quotes valid UTF-8. It leaves <, > and & alone, which
