@@ -262,7 +262,8 @@ func appendHex(b []byte, n uint32) []byte {
 }
 
 func (r *record) dsn() *dsnJSON {
-	d := &dsnJSON{Ret: text(r.Envelope.Ret), EnvID: text(r.Envelope.EnvID)}
+	var d dsnJSON
+	d.Ret, d.EnvID = text(r.Envelope.Ret), text(r.Envelope.EnvID)
 	add := func(to queue.Recipient) {
 		if to.Notify != "" || to.ORcpt != "" {
 			d.Rcpt = append(d.Rcpt, dsnRcptJSON{text(to.Address), text(to.Notify), text(to.ORcpt)})
@@ -277,7 +278,7 @@ func (r *record) dsn() *dsnJSON {
 	if d.Ret == "" && d.EnvID == "" && d.Rcpt == nil {
 		return nil
 	}
-	return d
+	return &dsnJSON{d.Ret, d.EnvID, d.Rcpt}
 }
 
 // decode reads meta.json, whoever wrote it. Only what is not JSON at all, or

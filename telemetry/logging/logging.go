@@ -97,7 +97,11 @@ type line struct {
 }
 
 func (lg *logger) at(level slog.Level) *line {
-	return &line{lg: lg, level: level, off: !lg.l.Enabled(context.Background(), level)}
+	n := &line{lg: lg, level: level, off: !lg.l.Enabled(context.Background(), level)}
+	if !n.off {
+		n.attrs = make([]slog.Attr, 0, 16) // what an accepted message has at most
+	}
+	return n
 }
 
 func (n *line) log(msg string) {
@@ -107,12 +111,18 @@ func (n *line) log(msg string) {
 }
 
 func (n *line) add(key string, value slog.Value) *line {
+	if n.off {
+		return n
+	}
 	n.attrs = append(n.attrs, slog.Attr{Key: key, Value: value})
 	return n
 }
 
 // session adds what names a session.
 func (n *line) session(s telemetry.Session) *line {
+	if n.off {
+		return n
+	}
 	n.text("session", s.ID).text("listener", s.Listener)
 	if s.Peer.IsValid() {
 		n.text("peer", s.Peer.String())
