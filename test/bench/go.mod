@@ -5,6 +5,7 @@ go 1.26.0
 
 require (
 	github.com/emersion/go-smtp v0.25.1
+	github.com/incoming-mx/incoming v0.0.0
 	github.com/mhale/smtpd v0.8.3
 )
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	gosmtp "github.com/emersion/go-smtp"
+	"github.com/incoming-mx/incoming/smtp"
 	"github.com/mhale/smtpd"
 )
 
@@ -48,6 +49,8 @@ func servePeer(args []string) error {
 		return err
 	}
 	switch kind {
+	case "engine":
+		return engine(l)
 	case "go-smtp":
 		return goSMTP(func(r io.Reader) error {
 			_, err := io.Copy(io.Discard, r)
@@ -64,6 +67,36 @@ func servePeer(args []string) error {
 	}
 	return fmt.Errorf("no peer %q", kind)
 }
+
+// engine is Incoming's own wire alone, with nothing behind it.
+func engine(l net.Listener) error {
+	cfg := &smtp.Config{Hostname: "bench.example.org"}
+	open := func(context.Context, *smtp.Conn) (smtp.Session, error) { return discarding{}, nil }
+	for {
+		nc, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			// A client that breaks off is one: it tells of what went wrong itself.
+			_ = smtp.Serve(context.Background(), nc, cfg, open)
+		}()
+	}
+}
+
+// discarding is the engine's Session and Body in one: it takes everything and
+// keeps nothing.
+type discarding struct{}
+
+func (discarding) Hello(context.Context, string) error                      { return nil }
+func (discarding) Mail(context.Context, smtp.Path, smtp.MailParams) error   { return nil }
+func (discarding) Rcpt(context.Context, smtp.Path, smtp.RcptParams) error   { return nil }
+func (discarding) Data(context.Context, smtp.DataParams) (smtp.Body, error) { return discarding{}, nil }
+func (discarding) Reset()                                                   {}
+func (discarding) Close() error                                             { return nil }
+func (discarding) Write(p []byte) (int, error)                              { return len(p), nil }
+func (discarding) End(context.Context) (string, error)                      { return "", nil }
+func (discarding) Abort()                                                   {}
 
 func goSMTP(data func(io.Reader) error) *gosmtp.Server {
 	s := gosmtp.NewServer(gosmtp.BackendFunc(func(*gosmtp.Conn) (gosmtp.Session, error) {

@@ -16,6 +16,7 @@ const (
 func (b *bench) servers() []server {
 	return []server{
 		{name: "smtp-sink", missing: needs("smtp-sink"), start: startSink},
+		b.peer("Incoming's engine, discarding", "", "engine"),
 		b.peer("go-smtp, discarding", "", "go-smtp"),
 		b.peer("smtpd, discarding", "", "smtpd"),
 		b.peer("go-smtp, a file a message", "one file, synced, renamed", "go-smtp-file"),
