@@ -1,10 +1,17 @@
 package main
 
 import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestMedianAndSpread(t *testing.T) {
@@ -24,36 +31,215 @@ func TestMedianAndSpread(t *testing.T) {
 	}
 }
 
-func TestARatioIsOfTurnsOfOneRound(t *testing.T) {
+func TestQuantiles(t *testing.T) {
 	t.Parallel()
-	// The machine was twice as fast in the second round: the ratio is 2 in both.
-	v := throughputVerdicts(map[string][]turn{
-		incomingName: {{rate: 2000}, {rate: 4000}},
-		postfixName:  {{rate: 1000}, {rate: 2000}},
-	})
-	if len(v) != 2 || v[0].got != "2.00 (2.00 to 2.00) times" || !v[0].ok {
-		t.Errorf("verdicts are %+v", v)
+	values := make([]float64, 101)
+	for i := range values {
+		values[100-i] = float64(i)
 	}
-	v = throughputVerdicts(map[string][]turn{
-		incomingName: {{rate: 1490}},
-		postfixName:  {{rate: 1000}},
-	})
-	if v[0].ok {
-		t.Errorf("1.49 times passed for 1.5: %+v", v[0])
+	for q, want := range map[float64]float64{0: 0, 0.5: 50, 0.99: 99, 1: 100} {
+		if got := quantile(values, q); got != want {
+			t.Errorf("quantile %v is %v, want %v", q, got, want)
+		}
 	}
 }
 
-func TestThePageSaysWhatWasMissed(t *testing.T) {
+func TestARatioIsOfTurnsOfOneRound(t *testing.T) {
 	t.Parallel()
-	p := newPage()
-	p.section(section{title: "T", header: []string{"a", "b"}, rows: [][]string{{"1", "2"}}, verdicts: []verdict{
-		{what: "speed", wanted: "2", got: "1"}, {what: "size", wanted: "2", got: "2", ok: true},
-	}})
-	got := p.String()
-	for _, want := range []string{"## T\n", "| 1 | 2 |\n", "| speed | 2 | 1 | **missed** |\n", "| size | 2 | 2 | reached |\n"} {
+	// The machine was twice as fast in the second round: the ratio is 0.5 in both.
+	r := make(results)
+	for _, speed := range []float64{1, 2} {
+		r.add(main20, sinkName, turn{rate: 30000 * speed})
+		r.add(main20, journal.name, turn{rate: 15000 * speed})
+		r.add(main20, directories.name, turn{rate: 3000 * speed})
+	}
+	v := find(t, throughputVerdicts(r), "durable accepting, 20 connections, against smtp-sink")
+	if v.on != "0.50 (0.50 to 0.50) times" || v.off != "0.10 (0.10 to 0.10) times" || v.word != reached || v.wanted != "at least 0.5 times" {
+		t.Errorf("verdict is %+v", v)
+	}
+	// Postfix was not there: nothing can be said of it.
+	if v := find(t, throughputVerdicts(r), "durable accepting, 20 connections, against Postfix"); v.on != notMeasured || v.word != notMeasured || v.off != "" {
+		t.Errorf("verdict is %+v", v)
+	}
+}
+
+func find(t *testing.T, all []verdict, what string) verdict {
+	t.Helper()
+	i := slices.IndexFunc(all, func(v verdict) bool { return v.what == what })
+	if i < 0 {
+		t.Fatalf("no verdict on %q among %+v", what, all)
+	}
+	return all[i]
+}
+
+func TestABoundIsKeptAtItsValueAndMissedPastIt(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		b    bound
+		v    float64
+		want string
+	}{
+		{atLeast(8, "%.2f", ""), 8, reached}, {atLeast(8, "%.2f", ""), 7.99, missed},
+		{atMost(8, "%.2f", ""), 8, reached}, {atMost(8, "%.2f", ""), 8.01, missed},
+	} {
+		if v := hold("x", c.b, []float64{c.v}, nil); v.word != c.want {
+			t.Errorf("%v is %s of %s", c.v, v.word, c.b)
+		}
+	}
+	// With the journal alone it is decided.
+	if v := hold("x", atLeast(8, "%.0f", ""), nil, []float64{9}); v.word != notMeasured || v.off != "9" {
+		t.Errorf("without a journal: %+v", v)
+	}
+}
+
+// someTurns is a run in which every server was measured, the one with the journal
+// left out.
+func someTurns(t *testing.T) *bench {
+	t.Helper()
+	b := &bench{options: options{rounds: 2, quick: true}, turns: make(results), refused: "the daemon refuses it"}
+	for i, s := range b.servers() {
+		for _, c := range b.cells() {
+			if s.name == journal.name || s.name == journal.delivering() || s.plainOnly != "" && c.secure {
+				continue
+			}
+			for round := range b.roundsOf(c) {
+				t := turn{rate: float64(1000 * (i + 1)), cpu: 42 * time.Microsecond}
+				if s.name == postfixName || s.name == directories.delivering() {
+					t.queue = &queueing{left: 7 + 2*round}
+				}
+				b.turns.add(c, s.name, t)
+			}
+		}
+	}
+	return b
+}
+
+func TestEveryKindHasATableAndEveryServerARowInIt(t *testing.T) {
+	t.Parallel()
+	b := someTurns(t)
+	s := b.throughputSection(b.servers())
+	var titles []string
+	for _, table := range s.tables {
+		titles = append(titles, table.title)
+	}
+	want := []string{"4 KB, plain", "4 KB, TLS", "1 MB, plain", "The queue, while every message is delivered to discard"}
+	if !slices.Equal(titles, want) {
+		t.Fatalf("tables are %q, want %q", titles, want)
+	}
+	for _, table := range s.tables[:3] {
+		if len(table.rows) != len(b.servers()) {
+			t.Errorf("%s has %d rows for %d servers", table.title, len(table.rows), len(b.servers()))
+		}
+	}
+	rows := fmt.Sprint(s.tables)
+	for _, want := range []string{
+		"[smtp-sink no 1000 (1000 to 1000) 42 µs 1000 (1000 to 1000) 42 µs]",
+		"[smtp-sink no not measured: it speaks no TLS]",
+		"[Incoming, journal a synced record in its journal not measured: the daemon refuses it]",
+		"[Postfix 4 KB, plain, 20 connections 8 (7 to 9) 0.00 (0.00 to 0.00) 0.00 (0.00 to 0.00) s",
+	} {
+		if !strings.Contains(rows, want) {
+			t.Errorf("no row %q in %s", want, rows)
+		}
+	}
+}
+
+func TestGrowthIsCountedFromTheSecondLookOn(t *testing.T) {
+	t.Parallel()
+	start := time.Now()
+	at := func(seconds, queued int) look { return look{start.Add(time.Duration(seconds) * time.Second), queued} }
+	for _, c := range []struct {
+		seen []look
+		want float64
+	}{
+		{[]look{at(0, 0), at(1, 100), at(2, 90), at(3, 100)}, 0}, // filled a little, then stood
+		{[]look{at(0, 0), at(1, 100), at(2, 200), at(3, 300)}, 100},
+		{[]look{at(0, 10), at(2, 50)}, 20},
+	} {
+		if got := growth(c.seen); got != c.want {
+			t.Errorf("growth of %v is %v, want %v", c.seen, got, c.want)
+		}
+	}
+}
+
+func TestThePageSaysWhatWasReachedAndMissed(t *testing.T) {
+	t.Parallel()
+	p := page{
+		facts: [][2]string{{"processor", "P"}}, note: "N.",
+		sections: []section{{
+			title: "T", text: "How.",
+			tables: []table{{title: "U", header: []string{"a", "b"}, rows: [][]string{{"1", "2"}, {"not there"}}}},
+			verdicts: []verdict{
+				hold("speed", atLeast(2, "%.0f", ""), []float64{1}, []float64{0}),
+				hold("size", atMost(2, "%.0f", " KiB"), []float64{2}, nil),
+			},
+		}},
+	}
+	got := p.markdown()
+	for _, want := range []string{
+		"| processor | P |\n", "Of this run: N.\n", "## T\n\nHow.\n\n### U\n", "| 1 | 2 |\n| not there |  |\n",
+		"| speed | at least 2 | 1 | 0 | **missed** |\n", "| size | at most 2 KiB | 2 KiB |  | reached |\n",
+	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("the page lacks %q:\n%s", want, got)
 		}
+	}
+	if strings.Contains(got, chartFile) {
+		t.Error("the page shows a chart that there is none of")
+	}
+}
+
+func TestWriteLeavesAPageAndTheChartItShows(t *testing.T) {
+	t.Parallel()
+	b := someTurns(t)
+	dir := t.TempDir()
+	p := page{chart: b.chart(), sections: []section{b.throughputSection(b.servers())}}
+	if err := p.write(dir); err != nil {
+		t.Fatal(err)
+	}
+	md, err := os.ReadFile(filepath.Join(dir, "benchmarks.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(md), "](benchmarks.svg)\n") || string(md) != p.markdown() {
+		t.Errorf("the page does not show the chart:\n%s", md)
+	}
+	drawn, err := os.ReadFile(filepath.Join(dir, chartFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bars := 0
+	for d := xml.NewDecoder(bytes.NewReader(drawn)); ; {
+		tok, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatalf("the chart is not XML: %v", err)
+		}
+		if e, ok := tok.(xml.StartElement); ok && e.Name.Local == "line" {
+			bars++
+		}
+	}
+	if want := 2 * (len(b.servers()) - 2); bars != want { // without the two with a journal
+		t.Errorf("%d bars, want %d", bars, want)
+	}
+	if !strings.Contains(string(drawn), ">Incoming&#39;s engine, discarding<") {
+		t.Error("a name is missing, or not escaped")
+	}
+}
+
+func TestNoBarIsLongerThanTheChart(t *testing.T) {
+	t.Parallel()
+	c := someTurns(t).chart()
+	most := 0.0
+	for _, g := range c.groups {
+		for _, b := range g.bars {
+			most = max(most, c.length(b.high))
+		}
+	}
+	if most != chartWidth-chartLeft-chartRight {
+		t.Errorf("the longest bar is %v pixels", most)
 	}
 }
 
@@ -79,10 +265,24 @@ func TestEntriesCountsFilesBelow(t *testing.T) {
 
 func TestBadArgumentsAreRefused(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{"-rounds", "0"}, {"-messages", "1"}, {"extra"}, {"-nonsense"}} {
+	for _, args := range [][]string{
+		{"-rounds", "0"}, {"-messages", "1"}, {"extra"}, {"-nonsense"}, {"-only", "speed"}, {"-only", "idle", "-write"},
+		{"-large", "60000000"}, {"-depth", "0"}, {"-turn", "0s"},
+	} {
 		if _, err := parse(args); err == nil {
 			t.Errorf("%v was taken", args)
 		}
+	}
+}
+
+func TestQuickChangesOnlyWhatIsNotGiven(t *testing.T) {
+	t.Parallel()
+	o, err := parse([]string{"-quick", "-rounds", "1", "-idle", "200"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.rounds != 1 || o.idle != 200 || o.timeout != 2*time.Minute || o.depth != 50_000 {
+		t.Errorf("options are %+v", o)
 	}
 }
 

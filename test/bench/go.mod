@@ -7,6 +7,7 @@ require (
 	github.com/emersion/go-smtp v0.25.1
 	github.com/incoming-mx/incoming v0.0.0
 	github.com/mhale/smtpd v0.8.3
+	golang.org/x/sys v0.49.0
 )
 
 require github.com/emersion/go-sasl v0.0.0-20241020182733-b788ff22d5a6 // indirect

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -8,23 +9,34 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 )
 
 // machine is what the figures depend on.
 func (b *bench) machine(ctx context.Context) ([][2]string, error) {
-	sync, err := syncTime(b.dir)
+	syncs, err := syncTimes(b.dir, 500)
 	if err != nil {
 		return nil, err
 	}
+	version, err := exec.CommandContext(ctx, b.daemon, "version").Output()
+	if err != nil {
+		return nil, fmt.Errorf("incoming version: %w", err)
+	}
+	commit := ""
+	if out, err := exec.CommandContext(ctx, "git", "-C", b.root, "rev-parse", "--short", "HEAD").Output(); err == nil {
+		commit = ", commit " + strings.TrimSpace(string(out)) // a copy without git has none
+	}
 	facts := [][2]string{
 		{"processor", fmt.Sprintf("%s, %d cores", cpuModel(), runtime.NumCPU())},
+		{"memory", memoryTotal()},
 		{"system", runtime.GOOS + " " + firstLine("/proc/sys/kernel/osrelease")},
 		{"file system", fileSystem(b.dir)},
-		{"write 4 KiB, sync", fmt.Sprintf("%.2f ms", float64(sync.Microseconds())/1000)},
+		{"one sync (fdatasync of 4 KiB written into a full file)", fmt.Sprintf("%.0f µs, p99 %.0f µs", median(syncs)/1e3, quantile(syncs, 0.99)/1e3)},
 		{"load before the run", loadAverage()},
-		{"Go", runtime.Version()},
+		{"Incoming", strings.TrimSpace(strings.TrimPrefix(string(version), "incoming ")) + commit},
+		{"its journal", cmp.Or(b.refused, "there")},
 	}
 	if out, err := exec.CommandContext(ctx, "postconf", "-d", "-h", "mail_version").Output(); err == nil {
 		facts = append(facts, [2]string{"Postfix", strings.TrimSpace(string(out))})
@@ -39,12 +51,13 @@ func (b *bench) machine(ctx context.Context) ([][2]string, error) {
 	return facts, nil
 }
 
-// syncTime is the median time to make 4 KiB at the end of a file durable.
-func syncTime(dir string) (d time.Duration, err error) {
+// syncTimes is how long each of n writes of 4 KiB took to be durable, in a file that
+// is there and full: all that a sync then has to do is to write them.
+func syncTimes(dir string, n int) (took []float64, err error) {
 	name := filepath.Join(dir, "sync")
 	f, err := os.Create(name)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer func() {
 		if cerr := f.Close(); err == nil {
@@ -54,19 +67,24 @@ func syncTime(dir string) (d time.Duration, err error) {
 			err = rerr
 		}
 	}()
-	took := make([]float64, 100)
 	block := make([]byte, 4096)
-	for i := range took {
-		began := time.Now()
-		if _, err := f.Write(block); err != nil {
-			return 0, err
-		}
-		if err := f.Sync(); err != nil {
-			return 0, err
-		}
-		took[i] = float64(time.Since(began))
+	if _, err := f.Write(make([]byte, n*len(block))); err != nil {
+		return nil, err
 	}
-	return time.Duration(median(took)), nil
+	if err := f.Sync(); err != nil {
+		return nil, err
+	}
+	for i := range n {
+		began := time.Now()
+		if _, err := f.WriteAt(block, int64(i*len(block))); err != nil {
+			return nil, err
+		}
+		if err := fdatasync(f); err != nil {
+			return nil, err
+		}
+		took = append(took, float64(time.Since(began)))
+	}
+	return took, nil
 }
 
 // fileSystem is the kind of file system that a directory is on.
@@ -100,17 +118,28 @@ func mountedOn(mountinfo, dir string) string {
 	return kind
 }
 
-func cpuModel() string {
-	text, err := os.ReadFile("/proc/cpuinfo")
+func cpuModel() string { return cmp.Or(field("/proc/cpuinfo", "model name"), runtime.GOARCH) }
+
+func memoryTotal() string {
+	kb, err := strconv.ParseInt(strings.TrimSuffix(field("/proc/meminfo", "MemTotal"), " kB"), 10, 64)
 	if err != nil {
-		return runtime.GOARCH
+		return "unknown"
+	}
+	return fmt.Sprintf("%.1f GiB", float64(kb)/(1<<20))
+}
+
+// field is what stands behind a name and a colon in a file; "" when nothing does.
+func field(file, name string) string {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return ""
 	}
 	for line := range strings.Lines(string(text)) {
-		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+		if n, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(n) == name {
 			return strings.TrimSpace(value)
 		}
 	}
-	return runtime.GOARCH
+	return ""
 }
 
 // loadAverage is how many processes wanted a processor, over the last 1, 5 and

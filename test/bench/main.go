@@ -1,12 +1,12 @@
 // Command bench measures Incoming beside its peers: all in one run, in turns,
-// with Postfix's smtp-source as the client of each, so that the figures may be
-// compared. It prints a page of Markdown. It builds the daemon that it measures;
-// Debian's package postfix brings the client and two of the peers.
+// with the same client for each, so that the figures may be compared. It prints a
+// page of Markdown. It builds the daemon that it measures; Debian's package
+// postfix brings a client and two of the peers.
 //
 //	go run .                        from this folder
 //	go run . -quick                 within two minutes
-//	go run . -write                 also into docs/benchmarks.md
-//	go run . -only throughput
+//	go run . -write                 also into docs/benchmarks.md and docs/benchmarks.svg
+//	go run . -only throughput,latency
 package main
 
 import (
@@ -25,11 +25,17 @@ import (
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == peerCommand {
-		exit(servePeer(os.Args[2:]))
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case peerCommand:
+			stop() // a signal ends it
+			exit(servePeer(os.Args[2:]))
+		case spoolCommand:
+			exit(workSpool(ctx, os.Args[2:], os.Stdout))
+		}
+	}
 	exit(run(ctx, os.Args[1:]))
 }
 
@@ -43,15 +49,16 @@ func exit(err error) {
 
 // bench is one run: what was asked for, and where things are.
 type bench struct {
-	root     string // the repository's
-	dir      string // everything the servers write
-	daemon   string // the built daemon
-	self     string // this program, which is also the Go peers
-	rounds   int
-	budget   time.Duration // no round is begun that would end later; 0 is none
-	messages int
-	idle     int
-	large    int // connections that send a large message at once
+	options
+	root   string // the repository's
+	dir    string // everything the servers write
+	daemon string // the built daemon
+	self   string // this program, which is also the Go peers
+	cert   certificate
+	// refused is why the daemon has no journal; "" when it has one.
+	refused string
+
+	turns results // of the throughput, which other measurements start from
 }
 
 // measurement is one section of the page. To measure more, add one to the list.
@@ -60,57 +67,24 @@ type measurement struct {
 	run  func(context.Context, *bench) (section, error)
 }
 
+// measurements are in the order of the page. Depth is last: the many files that
+// it removes make ext4 slow for a while.
 func measurements() []measurement {
 	return []measurement{
 		{"throughput", throughput},
+		{"latency", latency},
 		{"idle", idleMemory},
-		{"large", largeMemory},
+		{"receiving", receivingMemory},
+		{"depth", depths},
 	}
 }
 
-type options struct {
-	quick, write   bool
-	only, dir      string
-	note           string
-	timeout        time.Duration
-	budget         time.Duration
-	rounds         int
-	messages, idle int
-}
-
-func parse(args []string) (options, error) {
-	var o options
-	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
-	fs.BoolVar(&o.quick, "quick", false, "few messages, and as many rounds as fit: ends within two minutes")
-	fs.BoolVar(&o.write, "write", false, "write docs/benchmarks.md too")
-	fs.StringVar(&o.only, "only", "", "the measurements to make, with commas between: "+names())
-	fs.StringVar(&o.dir, "dir", "", "where the servers keep their messages (default: a temporary directory)")
-	fs.StringVar(&o.note, "note", "", "what a reader of the page should know of this run")
-	fs.DurationVar(&o.timeout, "timeout", 30*time.Minute, "give up after this time")
-	fs.IntVar(&o.rounds, "rounds", 5, "how often each server has its turn")
-	fs.IntVar(&o.messages, "messages", 10000, "messages a turn for a server that stores; three times as many for one that does not")
-	fs.IntVar(&o.idle, "idle", 5000, "idle connections")
-	if err := fs.Parse(args); err != nil {
-		return o, err
-	}
-	if fs.NArg() > 0 {
-		return o, fmt.Errorf("unexpected argument %q", fs.Arg(0))
-	}
-	if o.quick {
-		o.rounds, o.messages, o.timeout, o.budget = 3, 1000, 2*time.Minute, 70*time.Second
-	}
-	if o.rounds < 1 || o.messages < 20 || o.idle < 1 {
-		return o, errors.New("-rounds and -idle want 1 or more, -messages 20 or more")
-	}
-	return o, nil
-}
-
-func names() string {
+func names() []string {
 	var all []string
 	for _, m := range measurements() {
 		all = append(all, m.name)
 	}
-	return strings.Join(all, ",")
+	return all
 }
 
 func run(ctx context.Context, args []string) error {
@@ -128,58 +102,60 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer cleanup()
-	page, err := b.measure(ctx, o.only, o.note)
+	p, err := b.measure(ctx)
 	if err != nil {
 		return err
 	}
-	fmt.Print(page)
+	fmt.Print(p.markdown())
 	if o.write {
-		return os.WriteFile(filepath.Join(b.root, "docs", "benchmarks.md"), []byte(page), 0o644)
+		return p.write(filepath.Join(b.root, "docs"))
 	}
 	return nil
 }
 
 // prepare builds the daemon and makes the directory that the servers share.
-func prepare(ctx context.Context, o options) (*bench, func(), error) {
+func prepare(ctx context.Context, o options) (_ *bench, cleanup func(), err error) {
 	if _, err := exec.LookPath("smtp-source"); err != nil {
 		return nil, nil, errors.New("smtp-source is missing: it comes with Debian's package postfix")
 	}
-	root, err := repository(ctx)
-	if err != nil {
+	b := &bench{options: o, turns: make(results)}
+	if b.root, err = repository(ctx); err != nil {
 		return nil, nil, err
 	}
-	self, err := os.Executable()
-	if err != nil {
+	if b.self, err = os.Executable(); err != nil {
 		return nil, nil, err
 	}
 	if err := raiseFileLimit(uint64(2*o.idle + 1000)); err != nil {
 		return nil, nil, err
 	}
-	dir, err := os.MkdirTemp(o.dir, "incoming-bench-")
-	if err != nil {
+	if b.dir, err = os.MkdirTemp(o.dir, "incoming-bench-"); err != nil {
 		return nil, nil, err
 	}
-	cleanup := func() {
-		if err := os.RemoveAll(dir); err != nil {
+	cleanup = func() {
+		if err := os.RemoveAll(b.dir); err != nil {
 			fmt.Fprintln(os.Stderr, "bench: clean up:", err)
 		}
 	}
+	defer func() {
+		if err != nil {
+			cleanup()
+		}
+	}()
 	// Postfix's processes run as another user and have to get in.
-	if err := os.Chmod(dir, 0o755); err != nil {
-		cleanup()
+	if err := os.Chmod(b.dir, 0o755); err != nil {
 		return nil, nil, err
 	}
-	b := &bench{
-		root: root, dir: dir, daemon: filepath.Join(dir, "incoming"), self: self,
-		rounds: o.rounds, budget: o.budget, messages: o.messages, idle: o.idle, large: 50,
+	if b.cert, err = newCertificate(b.dir); err != nil {
+		return nil, nil, err
 	}
+	b.daemon = filepath.Join(b.dir, "incoming")
 	build := exec.CommandContext(ctx, "go", "build", "-o", b.daemon, "./cmd/incoming")
-	build.Dir = root
+	build.Dir = b.root
 	if out, err := build.CombinedOutput(); err != nil {
-		cleanup()
 		return nil, nil, fmt.Errorf("build the daemon: %w\n%s", err, out)
 	}
-	return b, cleanup, nil
+	b.refused, err = b.refusesJournal(ctx)
+	return b, cleanup, err
 }
 
 // repository is two folders above this module.
@@ -195,37 +171,34 @@ func repository(ctx context.Context) (string, error) {
 	return filepath.Join(filepath.Dir(mod), "..", ".."), nil
 }
 
-func (b *bench) measure(ctx context.Context, only, note string) (string, error) {
-	wanted := strings.Split(only, ",")
-	for _, name := range wanted {
-		if name != "" && !slices.Contains(strings.Split(names(), ","), name) {
-			return "", fmt.Errorf("no measurement %q; there are %s", name, names())
-		}
+func (b *bench) measure(ctx context.Context) (*page, error) {
+	p := &page{note: b.note}
+	var err error
+	if p.facts, err = b.machine(ctx); err != nil {
+		return nil, err
 	}
-	page := newPage()
-	facts, err := b.machine(ctx)
-	if err != nil {
-		return "", err
-	}
-	if note != "" {
-		facts = append(facts, [2]string{"of this run", note})
-	}
-	page.facts(facts)
 	for _, m := range measurements() {
-		if only != "" && !slices.Contains(wanted, m.name) {
+		if b.only != nil && !slices.Contains(b.only, m.name) {
 			continue
 		}
-		fmt.Fprintf(os.Stderr, "bench: %s\n", m.name)
+		began := time.Now()
 		s, err := m.run(ctx, b)
 		if err != nil {
-			if cause := context.Cause(ctx); cause != nil {
-				err = errors.Join(cause, err)
+			if ctx.Err() != nil {
+				err = errors.Join(context.Cause(ctx), err)
 			}
-			return "", fmt.Errorf("%s: %w", m.name, err)
+			return nil, fmt.Errorf("%s: %w", m.name, err)
 		}
-		page.section(s)
+		b.progress("%s: done in %.0f s", m.name, time.Since(began).Seconds())
+		p.sections = append(p.sections, s)
 	}
-	return page.String(), nil
+	p.chart = b.chart()
+	return p, nil
+}
+
+// progress tells whoever waits how far it is.
+func (b *bench) progress(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...)
 }
 
 // raiseFileLimit lets this process and its children open n files.

@@ -2,107 +2,123 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 )
 
+// page is everything that a run has found.
+type page struct {
+	facts    [][2]string
+	note     string // what a reader should know of this run
+	sections []section
+	chart    *chart // nil when nothing was measured that it shows
+}
+
 // section is one measurement's part of the page.
 type section struct {
 	title, text string
-	header      []string
-	rows        [][]string
+	tables      []table
 	verdicts    []verdict
 }
 
-// verdict holds a figure against what was wanted of it.
-type verdict struct {
-	what, wanted, got string
-	ok                bool
+// table may be without a title and a text.
+type table struct {
+	title, text string
+	header      []string
+	rows        [][]string
 }
 
-// page is the Markdown.
-type page struct {
-	out      strings.Builder
-	verdicts []verdict
-}
+// chartFile is written beside the page.
+const chartFile = "benchmarks.svg"
 
-func newPage() *page {
-	p := &page{}
-	p.out.WriteString("# Benchmarks\n\n" +
-		"Written by `go -C test/bench run . -write`. Absolute figures move from machine to machine and from run to run: compare only\n" +
-		"those of one run.\n\n" +
-		"Every server is a process of its own (Postfix: an instance of its own, with its own configuration, queue and data) that\n" +
-		"listens on a loopback port and writes to one file system. Client and server share the processors. Each round gives each\n" +
-		"server one turn, and begins with another server than the round before; before a turn is timed, a tenth of its messages\n" +
-		"warm the server. What servers are held against is the median over the rounds of the ratio of two turns of one round.\n" +
-		"Incoming is the daemon as built by `go build ./cmd/incoming`, with `--deliver discard`, and its log, two lines a message,\n" +
-		"written to a file. Postfix has its defaults, its discard transport, and its log in a file.\n\n")
-	return p
-}
+const method = `# Benchmarks
 
-func (p *page) facts(facts [][2]string) {
-	p.out.WriteString("| | |\n|---|---|\n")
-	for _, f := range facts {
-		fmt.Fprintf(&p.out, "| %s | %s |\n", f[0], f[1])
-	}
-	p.out.WriteString("\n")
-}
+Written by ` + "`go -C test/bench run . -write`" + `. Absolute figures move from machine to machine and from run to run: compare only
+those of one run.
 
-func (p *page) section(s section) {
-	fmt.Fprintf(&p.out, "## %s\n\n%s\n\n", s.title, s.text)
-	p.row(s.header)
-	p.row(slices.Repeat([]string{"---"}, len(s.header)))
-	for _, r := range s.rows {
-		p.row(r)
-	}
-	p.out.WriteString("\n")
-	p.verdicts = append(p.verdicts, s.verdicts...)
-}
+Every server is a process of its own (Postfix: an instance of its own, with its own configuration, queue and data) that
+listens on a loopback port and writes to one file system. Client and server share the processors. Each round gives each
+server one turn, and begins with another server than the round before; a turn is a server freshly started and warmed. What
+servers are held against is the median over the rounds of the ratio of two turns of one round: a disk on which many files
+were just removed makes new ones slow for all.
 
-func (p *page) row(cells []string) { fmt.Fprintf(&p.out, "| %s |\n", strings.Join(cells, " | ")) }
+Incoming is the daemon as built by ` + "`go build ./cmd/incoming`" + `, with ` + "`limits.connections`" + ` 20000 and ` + "`queue.depth`" + ` 2000000 and
+all else as it comes, its log, a line or two a message, in a file. It is measured with its journal and without (directories),
+accepting only (` + "`--deliver none`" + `) and delivering every message meanwhile (` + "`--deliver discard`" + `). Its engine alone is
+package smtp in a small server that keeps nothing. Postfix has its defaults, its discard transport, and its log in a file;
+go-smtp and smtpd are small servers made with these libraries, which keep nothing, or a synced file a message.
 
-// String is the page, the verdicts last.
-func (p *page) String() string {
-	if len(p.verdicts) > 0 {
-		p.out.WriteString("## What was wanted\n\n")
-		p.row([]string{"", "wanted", "measured", ""})
-		p.row([]string{"---", "---", "---", "---"})
-		for _, v := range p.verdicts {
-			word := "**missed**"
-			if v.ok {
-				word = "reached"
-			}
-			p.row([]string{v.what, v.wanted, v.got, word})
+`
+
+// markdown is the page.
+func (p *page) markdown() string {
+	var out strings.Builder
+	out.WriteString(method)
+	write := func(t table) {
+		if t.title != "" {
+			fmt.Fprintf(&out, "### %s\n\n", t.title)
 		}
-		p.verdicts = nil
+		if t.text != "" {
+			fmt.Fprintf(&out, "%s\n\n", t.text)
+		}
+		row(&out, t.header)
+		row(&out, slices.Repeat([]string{"---"}, len(t.header)))
+		for _, r := range t.rows {
+			// A row may say why it ends early.
+			row(&out, append(slices.Clone(r), make([]string, len(t.header)-len(r))...))
+		}
+		out.WriteString("\n")
 	}
-	return p.out.String()
+	machine := table{header: []string{"", ""}}
+	for _, f := range p.facts {
+		machine.rows = append(machine.rows, f[:])
+	}
+	write(machine)
+	if p.note != "" {
+		fmt.Fprintf(&out, "Of this run: %s\n\n", p.note)
+	}
+	if p.chart != nil {
+		fmt.Fprintf(&out, "![%s](%s)\n\n", p.chart.title, chartFile)
+	}
+	if wanted := p.wanted(); len(wanted.rows) > 0 {
+		out.WriteString("## What was wanted\n\n")
+		write(wanted)
+	}
+	for _, s := range p.sections {
+		fmt.Fprintf(&out, "## %s\n\n%s\n\n", s.title, s.text)
+		for _, t := range s.tables {
+			write(t)
+		}
+	}
+	return strings.TrimRight(out.String(), "\n") + "\n"
 }
 
-func each(turns []turn, f func(turn) float64) []float64 {
-	all := make([]float64, len(turns))
-	for i, t := range turns {
-		all[i] = f(t)
-	}
-	return all
+func row(out *strings.Builder, cells []string) {
+	fmt.Fprintf(out, "| %s |\n", strings.Join(cells, " | "))
 }
 
-func median(values []float64) float64 {
-	v := slices.Sorted(slices.Values(values))
-	if len(v) == 0 {
-		return 0
+// wanted is the verdicts of all sections.
+func (p *page) wanted() table {
+	t := table{
+		text: "The word is on the figure with the journal; where it makes no difference, there is one figure. " +
+			"Median, and the lowest and highest of the rounds.",
+		header: []string{"", "wanted", "measured", "with the journal off", ""},
 	}
-	if len(v)%2 == 1 {
-		return v[len(v)/2]
+	for _, s := range p.sections {
+		for _, v := range s.verdicts {
+			t.rows = append(t.rows, []string{v.what, v.wanted, v.on, v.off, v.word})
+		}
 	}
-	return (v[len(v)/2-1] + v[len(v)/2]) / 2
+	return t
 }
 
-// spread is the median, and the lowest and highest when there are several.
-func spread(values []float64, format string) string {
-	s := fmt.Sprintf(format, median(values))
-	if len(values) < 2 {
-		return s
+// write leaves the page and its chart in a directory.
+func (p *page) write(dir string) error {
+	err := os.WriteFile(filepath.Join(dir, "benchmarks.md"), []byte(p.markdown()), 0o644)
+	if err != nil || p.chart == nil {
+		return err
 	}
-	return s + " (" + fmt.Sprintf(format, slices.Min(values)) + " to " + fmt.Sprintf(format, slices.Max(values)) + ")"
+	return os.WriteFile(filepath.Join(dir, chartFile), []byte(p.chart.svg()), 0o644)
 }

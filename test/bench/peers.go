@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -21,12 +22,16 @@ const peerCommand = "serve-peer"
 
 // peer is a Go library measured by a small server made with it.
 func (b *bench) peer(name, stores, kind string) server {
-	start := func(ctx context.Context, dir string) (*running, error) {
+	start := func(ctx context.Context, dir string, secure bool) (*running, error) {
 		addr, err := freeAddr()
 		if err != nil {
 			return nil, err
 		}
-		p, err := spawn(dir, b.self, peerCommand, kind, addr, dir)
+		args := []string{peerCommand, kind, addr, dir}
+		if secure {
+			args = append(args, b.cert.cert, b.cert.key)
+		}
+		p, err := spawn(dir, b.self, args...)
 		if err != nil {
 			return nil, err
 		}
@@ -38,29 +43,37 @@ func (b *bench) peer(name, stores, kind string) server {
 	return server{name: name, stores: stores, start: start}
 }
 
-// servePeer is such a process: KIND ADDR DIR. A signal ends it.
+// servePeer is such a process: KIND ADDR DIR [CERT KEY]. A signal ends it.
 func servePeer(args []string) error {
-	if len(args) != 3 {
-		return errors.New(peerCommand + " wants KIND ADDR DIR")
+	if len(args) != 3 && len(args) != 5 {
+		return errors.New(peerCommand + " wants KIND ADDR DIR [CERT KEY]")
 	}
 	kind, addr, dir := args[0], args[1], args[2]
+	var secure *tls.Config
+	if len(args) == 5 {
+		pair, err := tls.LoadX509KeyPair(args[3], args[4])
+		if err != nil {
+			return err
+		}
+		secure = &tls.Config{Certificates: []tls.Certificate{pair}}
+	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
 	}
 	switch kind {
 	case "engine":
-		return engine(l)
+		return engine(l, secure)
 	case "go-smtp":
-		return goSMTP(func(r io.Reader) error {
+		return goSMTP(l, secure, func(r io.Reader) error {
 			_, err := io.Copy(io.Discard, r)
 			return err
-		}).Serve(l)
+		})
 	case "go-smtp-file":
-		return goSMTP(func(r io.Reader) error { return storeFile(dir, r) }).Serve(l)
+		return goSMTP(l, secure, func(r io.Reader) error { return storeFile(dir, r) })
 	case "smtpd":
 		s := &smtpd.Server{
-			Hostname: "bench.example.org", Appname: "bench", DisableReverseDNS: true,
+			Hostname: "bench.example.org", Appname: "bench", DisableReverseDNS: true, TLSConfig: secure,
 			Handler: func(net.Addr, string, []string, []byte) error { return nil },
 		}
 		return s.Serve(l)
@@ -69,8 +82,11 @@ func servePeer(args []string) error {
 }
 
 // engine is Incoming's own wire alone, with nothing behind it.
-func engine(l net.Listener) error {
+func engine(l net.Listener, secure *tls.Config) error {
 	cfg := &smtp.Config{Hostname: "bench.example.org"}
+	if secure != nil {
+		cfg.TLSMode, cfg.TLS = smtp.TLSOptional, secure
+	}
 	open := func(context.Context, *smtp.Conn) (smtp.Session, error) { return discarding{}, nil }
 	for {
 		nc, err := l.Accept()
@@ -98,13 +114,14 @@ func (discarding) Write(p []byte) (int, error)                              { re
 func (discarding) End(context.Context) (string, error)                      { return "", nil }
 func (discarding) Abort()                                                   {}
 
-func goSMTP(data func(io.Reader) error) *gosmtp.Server {
+func goSMTP(l net.Listener, secure *tls.Config, data func(io.Reader) error) error {
 	s := gosmtp.NewServer(gosmtp.BackendFunc(func(*gosmtp.Conn) (gosmtp.Session, error) {
 		return session{data}, nil
 	}))
 	s.Domain = "bench.example.org"
 	s.MaxMessageBytes = 50 << 20
-	return s
+	s.TLSConfig = secure
+	return s.Serve(l)
 }
 
 // session is a go-smtp session that takes everything.

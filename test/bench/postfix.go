@@ -27,7 +27,7 @@ func needsPostfix() string {
 
 // mainCf is Debian's defaults with everything moved into one directory and all
 // mail discarded once it has been through the queue.
-func mainCf(dir string) string {
+func mainCf(dir, tls string) string {
 	return strings.ReplaceAll(`compatibility_level = 3.6
 queue_directory = DIR/queue
 data_directory = DIR/data
@@ -48,7 +48,12 @@ local_transport = discard:
 relay_transport = discard:
 default_transport = discard:
 smtpd_relay_restrictions = permit_mynetworks, reject
-`, "DIR", dir)
+`, "DIR", dir) + tls
+}
+
+// tlsCf is what it takes to offer STARTTLS.
+func tlsCf(c certificate) string {
+	return "smtpd_tls_security_level = may\nsmtpd_tls_cert_file = " + c.cert + "\nsmtpd_tls_key_file = " + c.key + "\n"
 }
 
 // masterCf is the services such an instance needs, none in a chroot.
@@ -77,12 +82,16 @@ postlog  unix-dgram n - n - 1 postlogd
 
 // startPostfix runs an instance of its own: the system's Postfix, its
 // configuration and its queue are not touched.
-func startPostfix(ctx context.Context, dir string) (*running, error) {
+func (b *bench) startPostfix(ctx context.Context, dir string, secure bool) (*running, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
 	}
-	conf, err := writePostfix(dir, addr)
+	tls := ""
+	if secure {
+		tls = tlsCf(b.cert)
+	}
+	conf, err := writePostfix(dir, addr, tls)
 	if err != nil {
 		return nil, err
 	}
@@ -90,8 +99,9 @@ func startPostfix(ctx context.Context, dir string) (*running, error) {
 		return nil, fmt.Errorf("postfix start: %w\n%s", err, out)
 	}
 	r := &running{
-		addr: addr,
-		depth: func() (depth, error) {
+		addr:     addr,
+		delivers: true,
+		depth: func(context.Context) (depth, error) {
 			q := filepath.Join(dir, "queue")
 			n, err := entries(true, filepath.Join(q, "incoming"), filepath.Join(q, "active"),
 				filepath.Join(q, "maildrop"), filepath.Join(q, "deferred"))
@@ -105,7 +115,7 @@ func startPostfix(ctx context.Context, dir string) (*running, error) {
 	return r, nil
 }
 
-func writePostfix(dir, addr string) (conf string, err error) {
+func writePostfix(dir, addr, tls string) (conf string, err error) {
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return "", err
@@ -119,7 +129,7 @@ func writePostfix(dir, addr string) (conf string, err error) {
 	if out, err := exec.Command("chown", "postfix", filepath.Join(dir, "data")).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("chown: %w: %s", err, out)
 	}
-	if err := os.WriteFile(filepath.Join(conf, "main.cf"), []byte(mainCf(dir)), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(conf, "main.cf"), []byte(mainCf(dir, tls)), 0o644); err != nil {
 		return "", err
 	}
 	return conf, os.WriteFile(filepath.Join(conf, "master.cf"), []byte(masterCf(port)), 0o644)

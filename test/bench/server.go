@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -18,21 +16,60 @@ import (
 type server struct {
 	name   string
 	stores string // how a message is made safe before its 250; "" keeps nothing
-	// missing says why it cannot be measured here; "" when it can.
-	missing string
-	start   func(ctx context.Context, dir string) (*running, error)
+	// missing says why it cannot be measured here, and plainOnly why not over
+	// TLS; "" when it can.
+	missing, plainOnly string
+	// start runs it with its files in dir. It offers STARTTLS when secure.
+	start func(ctx context.Context, dir string, secure bool) (*running, error)
 }
 
-// durable reports whether the server keeps what it takes.
-func (s server) durable() bool { return s.stores != "" }
+// lacks says why the server cannot be measured so; "" when it can.
+func (s server) lacks(secure bool) string {
+	if s.missing == "" && secure {
+		return s.plainOnly
+	}
+	return s.missing
+}
+
+// with runs f while the server runs in a directory of its own below b.dir, which
+// is removed afterwards.
+func (b *bench) with(ctx context.Context, s server, secure bool, f func(r *running, dir string) error) (err error) {
+	dir, err := os.MkdirTemp(b.dir, "turn-")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if rerr := os.RemoveAll(dir); err == nil {
+			err = rerr
+		}
+	}()
+	if err := os.Chmod(dir, 0o755); err != nil { // Postfix has to get in
+		return err
+	}
+	r, err := s.start(ctx, dir, secure)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	defer func() {
+		if serr := r.stop(); err == nil {
+			err = serr
+		}
+	}()
+	if err := f(r, dir); err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	return nil
+}
 
 // running is a server that answers.
 type running struct {
 	addr string
 	pid  int // the process whose memory is measured
-	// depth is what a server with a queue holds; nil for one without.
-	depth func() (depth, error)
-	stop  func() error
+	// delivers says that it delivers what it accepts, by way of a queue, and
+	// depth what that holds.
+	delivers bool
+	depth    func(ctx context.Context) (depth, error)
+	stop     func() error
 }
 
 // depth is what is in a queue.
@@ -119,24 +156,11 @@ func banner(ctx context.Context, addr string, done <-chan error) error {
 }
 
 func greet(ctx context.Context, addr string) error {
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "tcp", addr)
+	c, err := dial(ctx, addr, false)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		return err
-	}
-	line, err := bufio.NewReader(c).ReadString('\n')
-	if err != nil {
-		return err
-	}
-	if !strings.HasPrefix(line, "220") {
-		return fmt.Errorf("banner is %q", line)
-	}
-	_, err = c.Write([]byte("QUIT\r\n"))
-	return err
+	return errors.Join(c.command("QUIT", "221"), c.conn.Close())
 }
 
 // freeAddr is a loopback address on which nobody listens at this moment.

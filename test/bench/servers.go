@@ -1,28 +1,135 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 )
 
-// Names by which verdicts find the rows they compare.
+// Names by which figures are found again.
 const (
-	incomingName = "Incoming, directory layout"
-	postfixName  = "Postfix"
+	sinkName       = "smtp-sink"
+	engineName     = "Incoming's engine, discarding"
+	goSMTPName     = "go-smtp, discarding"
+	goSMTPFileName = "go-smtp, a file a message"
+	smtpdName      = "smtpd, discarding"
+	postfixName    = "Postfix"
 )
+
+// layout is one of the two ways in which Incoming keeps messages.
+type layout struct {
+	journal bool
+	name    string
+	stores  string
+}
+
+var (
+	journal     = layout{true, "Incoming, journal", "a synced record in its journal"}
+	directories = layout{false, "Incoming, directories", "raw, meta, both directories synced"}
+)
+
+// delivering is the name of the row in which every message is delivered too.
+func (l layout) delivering() string { return l.name + ", delivering" }
 
 // servers is everybody who has a turn.
 func (b *bench) servers() []server {
-	return []server{
-		{name: "smtp-sink", missing: needs("smtp-sink"), start: startSink},
-		b.peer("Incoming's engine, discarding", "", "engine"),
-		b.peer("go-smtp, discarding", "", "go-smtp"),
-		b.peer("smtpd, discarding", "", "smtpd"),
-		b.peer("go-smtp, a file a message", "one file, synced, renamed", "go-smtp-file"),
-		{name: postfixName, stores: "its queue, then discard", missing: needsPostfix(), start: startPostfix},
-		{name: incomingName, stores: "raw, meta, both directories synced; then discard", start: b.startIncoming},
+	all := []server{
+		{name: sinkName, missing: needs("smtp-sink"), plainOnly: "it speaks no TLS", start: startSink},
+		b.peer(engineName, "", "engine"),
+		b.peer(goSMTPName, "", "go-smtp"),
+		b.peer(smtpdName, "", "smtpd"),
+		b.peer(goSMTPFileName, "one file, synced, renamed", "go-smtp-file"),
+		{name: postfixName, stores: "its queue, and delivers to discard", missing: needsPostfix(), start: b.startPostfix},
 	}
+	for _, l := range []layout{journal, directories} {
+		all = append(all, b.incoming(l, false), b.incoming(l, true))
+	}
+	return all
+}
+
+// incoming is the built daemon. It delivers to discard, as Postfix does, or not
+// at all.
+func (b *bench) incoming(l layout, delivering bool) server {
+	s := server{name: l.name, stores: l.stores}
+	to := "none"
+	if delivering {
+		s.name, s.stores, to = l.delivering(), l.stores+", and delivers to discard", "discard"
+	}
+	if l.journal {
+		s.missing = b.refused
+	}
+	s.start = func(ctx context.Context, dir string, secure bool) (*running, error) {
+		r, err := b.startIncoming(ctx, dir, secure, "--deliver", to, "--set", "queue.journal="+strconv.FormatBool(l.journal))
+		if err != nil {
+			return nil, err
+		}
+		r.delivers = delivering
+		return r, nil
+	}
+	return s
+}
+
+func (b *bench) startIncoming(ctx context.Context, dir string, secure bool, args ...string) (*running, error) {
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	spool := filepath.Join(dir, "spool")
+	args = append([]string{"serve", "--listen", addr, "--hostname", "bench.example.org", "--spool", spool,
+		"--set", "limits.connections=20000", "--set", "queue.depth=2000000"}, args...)
+	if secure {
+		args = append(args, "--set", "listener.tls=optional", "--set", "listener.cert="+b.cert.cert, "--set", "listener.key="+b.cert.key)
+	}
+	p, err := spawn(dir, b.daemon, args...)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.answering(ctx, addr); err != nil {
+		return nil, err
+	}
+	return &running{
+		addr:  addr,
+		pid:   p.cmd.Process.Pid,
+		depth: func(ctx context.Context) (depth, error) { return b.spoolDepth(ctx, spool) },
+		stop:  p.stop,
+	}, nil
+}
+
+// spoolDepth asks the daemon by its own tool, and looks into the spool for what
+// is delivered and not yet removed.
+func (b *bench) spoolDepth(ctx context.Context, spool string) (d depth, err error) {
+	out, err := exec.CommandContext(ctx, b.daemon, "queue", "stats", "--json", "--spool", spool).Output()
+	if err != nil {
+		return d, fmt.Errorf("incoming queue stats: %w", err)
+	}
+	var stats struct{ Ready, Waiting, Leased int }
+	if err := json.Unmarshal(out, &stats); err != nil {
+		return d, fmt.Errorf("incoming queue stats: %w", err)
+	}
+	d.queued = stats.Ready + stats.Waiting + stats.Leased
+	removing, err := entries(false, filepath.Join(spool, "trash"))
+	d.onDisk = d.queued + removing
+	return d, err
+}
+
+// refusesJournal asks the daemon whether it would run with a journal.
+func (b *bench) refusesJournal(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, b.daemon, "check", "--set", "queue.journal=true").CombinedOutput()
+	var refused *exec.ExitError
+	switch {
+	case errors.As(err, &refused) && ctx.Err() == nil:
+		first, _, _ := strings.Cut(strings.TrimSpace(string(bytes.TrimPrefix(out, []byte("incoming: ")))), "\n")
+		return fmt.Sprintf("the daemon refuses it (%s)", first), nil
+	case err != nil:
+		return "", fmt.Errorf("incoming check: %w", err)
+	}
+	return "", nil
 }
 
 // needs says that a program is not installed.
@@ -33,38 +140,7 @@ func needs(program string) string {
 	return ""
 }
 
-// startIncoming runs the built daemon as its users do, but for the discard that
-// Postfix is given too.
-func (b *bench) startIncoming(ctx context.Context, dir string) (*running, error) {
-	addr, err := freeAddr()
-	if err != nil {
-		return nil, err
-	}
-	spool := filepath.Join(dir, "spool")
-	p, err := spawn(dir, b.daemon, "serve", "--listen", addr, "--hostname", "bench.example.org",
-		"--spool", spool, "--deliver", "discard", "--set", "limits.connections=20000")
-	if err != nil {
-		return nil, err
-	}
-	if err := p.answering(ctx, addr); err != nil {
-		return nil, err
-	}
-	return &running{
-		addr: addr,
-		pid:  p.cmd.Process.Pid,
-		depth: func() (d depth, err error) {
-			if d.queued, err = entries(false, filepath.Join(spool, "committed"), filepath.Join(spool, "processing")); err != nil {
-				return d, err
-			}
-			removing, err := entries(false, filepath.Join(spool, "trash"))
-			d.onDisk = d.queued + removing
-			return d, err
-		},
-		stop: p.stop,
-	}, nil
-}
-
-func startSink(ctx context.Context, dir string) (*running, error) {
+func startSink(ctx context.Context, dir string, _ bool) (*running, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, err

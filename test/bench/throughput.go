@@ -3,190 +3,301 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
+	"sync"
 	"time"
 )
 
-// turn is what one server did in one round.
-type turn struct {
-	rate    float64       // messages accepted a second
-	cpu     time.Duration // of the whole machine, client included, a message
-	left    int           // in the queue when the last message was accepted
-	drained time.Duration // from then until the queue was empty
-	cleared time.Duration // and until nothing was left on the disk
+// cell is one combination under which every server has its turns.
+type cell struct {
+	size        int
+	secure      bool
+	connections int
 }
 
-// throughput gives each server its turn in each round, and begins each round
-// with another, so that no one is always first.
+const (
+	small = 4096
+	large = 1_000_000
+)
+
+// main20 and main100 are the cells that figures are held against.
+var (
+	main20  = cell{small, false, 20}
+	main100 = cell{small, false, 100}
+)
+
+func (b *bench) cells() []cell {
+	if b.quick {
+		return []cell{main20, main100, {small, true, 20}, {large, false, 20}}
+	}
+	var all []cell
+	for _, size := range []int{small, large} {
+		for _, secure := range []bool{false, true} {
+			for _, connections := range []int{1, 20, 100} {
+				all = append(all, cell{size, secure, connections})
+			}
+		}
+	}
+	return all
+}
+
+// roundsOf is fewer for the cells that nothing is held against.
+func (b *bench) roundsOf(c cell) int {
+	if c.size == small && !c.secure {
+		return b.rounds
+	}
+	return (b.rounds + 1) / 2
+}
+
+// turn is what one server did in one round.
+type turn struct {
+	messages int
+	rate     float64       // accepted a second
+	cpu      time.Duration // of the whole machine, client included, a message
+	queue    *queueing     // nil for a server without a queue
+}
+
+// results is the turns of each server in each cell, by round.
+type results map[cell]map[string][]turn
+
+func (r results) add(c cell, name string, t turn) {
+	if r[c] == nil {
+		r[c] = make(map[string][]turn)
+	}
+	r[c][name] = append(r[c][name], t)
+}
+
+// rates is messages a second, by round.
+func (r results) rates(c cell, name string) []float64 {
+	return each(r[c][name], func(t turn) float64 { return t.rate })
+}
+
+// ratios compares round by round, since the machine may be faster in one round
+// than in another.
+func (r results) ratios(c cell, ours, theirs string) []float64 {
+	return divide(r.rates(c, ours), r.rates(c, theirs))
+}
+
+// throughput gives each server its turn in each cell of each round, and begins
+// with another server each time, so that no one is always first.
 func throughput(ctx context.Context, b *bench) (section, error) {
 	servers := b.servers()
-	turns := make(map[string][]turn)
 	began := time.Now()
 	for round := range b.rounds {
 		if round > 0 && b.budget > 0 && time.Since(began)*time.Duration(round+1)/time.Duration(round) > b.budget {
-			b.rounds = round // the next one would take too long
+			b.progress("round %d would take too long", round+1)
+			b.rounds = round
 			break
 		}
-		for i := range servers {
-			s := servers[(i+round)%len(servers)]
-			if s.missing != "" {
+		for i, c := range b.cells() {
+			if round >= b.roundsOf(c) {
 				continue
 			}
-			t, err := b.turn(ctx, s, round)
-			if err != nil {
-				return section{}, fmt.Errorf("%s: %w", s.name, err)
+			if err := b.roundOf(ctx, c, servers, round, i); err != nil {
+				return section{}, err
 			}
-			fmt.Fprintf(os.Stderr, "bench: round %d: %-28s %8.0f/s\n", round+1, s.name, t.rate)
-			turns[s.name] = append(turns[s.name], t)
 		}
 	}
-	return b.throughputSection(servers, turns), nil
+	return b.throughputSection(servers), nil
+}
+
+func (b *bench) roundOf(ctx context.Context, c cell, servers []server, round, shift int) error {
+	for i := range servers {
+		s := servers[(i+round+shift)%len(servers)]
+		if s.lacks(c.secure) != "" {
+			continue
+		}
+		t, err := b.turn(ctx, s, c)
+		if err != nil {
+			return err
+		}
+		b.progress("round %d, %s: %-34s %8.0f/s", round+1, c, s.name, t.rate)
+		b.turns.add(c, s.name, t)
+	}
+	return nil
+}
+
+func (c cell) String() string {
+	return fmt.Sprintf("%s, %d connections", c.kind(), c.connections)
+}
+
+// kind is the cell without its number of connections.
+func (c cell) kind() string {
+	size, how := "4 KB", "plain"
+	if c.size == large {
+		size = "1 MB"
+	}
+	if c.secure {
+		how = "TLS"
+	}
+	return size + ", " + how
 }
 
 // turn starts a server, warms it, measures it and stops it.
-func (b *bench) turn(ctx context.Context, s server, round int) (t turn, err error) {
-	dir := filepath.Join(b.dir, fmt.Sprintf("turn-%d", round))
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return t, err
-	}
-	defer func() {
-		if rerr := os.RemoveAll(dir); err == nil {
-			err = rerr
+func (b *bench) turn(ctx context.Context, s server, c cell) (t turn, err error) {
+	err = b.with(ctx, s, c.secure, func(r *running, _ string) error {
+		rate, err := b.warm(ctx, r, c)
+		if err != nil {
+			return err
 		}
-	}()
-	r, err := s.start(ctx, dir)
-	if err != nil {
-		return t, err
-	}
-	defer func() {
-		if serr := r.stop(); err == nil {
-			err = serr
-		}
-	}()
-	n := b.messages
-	if !s.durable() {
-		n *= 3
-	}
-	warm := load{sessions: 20, messages: n / 10, size: 4096}
-	if _, err := warm.send(ctx, r.addr); err != nil {
-		return t, err
-	}
-	if err := (&turn{}).drain(ctx, r); err != nil {
-		return t, err
-	}
-	return timed(ctx, r, load{sessions: 20, messages: n, size: 4096})
+		l := c.load(int(rate * b.length.Seconds()))
+		l.messages = min(max(l.messages, c.connections), b.messages)
+		t, err = b.timed(ctx, r, l)
+		return err
+	})
+	return t, err
 }
 
-func timed(ctx context.Context, r *running, l load) (t turn, err error) {
+func (c cell) load(messages int) load {
+	return load{connections: c.connections, messages: messages, size: c.size, secure: c.secure}
+}
+
+// warm loads a server until a run of messages has lasted a fifth of a turn, and
+// returns how many it took a second then.
+func (b *bench) warm(ctx context.Context, r *running, c cell) (float64, error) {
+	for n := max(20, c.connections); ; n *= 2 {
+		took, err := c.load(n).send(ctx, r.addr)
+		if err != nil {
+			return 0, err
+		}
+		if took >= b.length/5 || 2*n > b.messages {
+			return float64(n) / took.Seconds(), r.drained(ctx)
+		}
+	}
+}
+
+func (b *bench) timed(ctx context.Context, r *running, l load) (t turn, err error) {
+	t.messages = l.messages
 	before, err := busy()
 	if err != nil {
 		return t, err
 	}
+	var w *watch
+	if r.delivers {
+		w = watchQueue(ctx, r, b.length/4)
+	}
 	took, err := l.send(ctx, r.addr)
+	if w != nil {
+		q, werr := w.end(ctx, r, err == nil)
+		t.queue = &q
+		if err == nil {
+			err = werr
+		}
+	}
 	if err != nil {
 		return t, err
 	}
 	t.rate = float64(l.messages) / took.Seconds()
-	if r.depth != nil {
-		d, err := r.depth()
-		if err != nil {
-			return t, err
-		}
-		t.left = d.queued
-		if err := t.drain(ctx, r); err != nil {
-			return t, err
-		}
-	}
 	after, err := busy()
 	t.cpu = (after - before) / time.Duration(l.messages)
 	return t, err
 }
 
-// drain waits, at most two minutes, until a queue is empty and its disk too.
-func (t *turn) drain(ctx context.Context, r *running) error {
-	if r.depth == nil {
+// queueing is how a queue fared while messages were accepted and delivered.
+type queueing struct {
+	left    int           // in it when the last message was accepted
+	growth  float64       // messages a second that it grew by after a quarter of the turn
+	drained time.Duration // from the last message until it was empty
+	cleared time.Duration // and until nothing was left on the disk
+}
+
+// watch looks at a queue while it is loaded.
+type watch struct {
+	stop    context.CancelFunc
+	looking sync.WaitGroup
+	seen    []look
+	err     error
+}
+
+type look struct {
+	at     time.Time
+	queued int
+}
+
+// watchQueue looks at once and then every so often.
+func watchQueue(ctx context.Context, r *running, every time.Duration) *watch {
+	w := &watch{}
+	ctx, w.stop = context.WithCancel(ctx)
+	w.looking.Go(func() {
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			d, err := r.depth(ctx)
+			if ctx.Err() != nil {
+				return
+			}
+			if err != nil {
+				w.err = err
+				return
+			}
+			w.seen = append(w.seen, look{time.Now(), d.queued})
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+		}
+	})
+	return w
+}
+
+// end is to be called when the last message was accepted. It then waits until the
+// queue is empty, when that makes sense.
+func (w *watch) end(ctx context.Context, r *running, wait bool) (q queueing, err error) {
+	w.stop()
+	w.looking.Wait()
+	if w.err != nil || !wait {
+		return q, w.err
+	}
+	d, err := r.depth(ctx)
+	if err != nil {
+		return q, err
+	}
+	q.left, q.growth = d.queued, growth(append(w.seen, look{time.Now(), d.queued}))
+	q.drained, q.cleared, err = drain(ctx, r)
+	return q, err
+}
+
+// growth is messages a second from the second look on, since the first is of an
+// empty queue, which has to fill a little; from that one when there is no other.
+func growth(seen []look) float64 {
+	if len(seen) > 2 {
+		seen = seen[1:]
+	}
+	first, last := seen[0], seen[len(seen)-1]
+	return float64(last.queued-first.queued) / last.at.Sub(first.at).Seconds()
+}
+
+// drained waits until a server that delivers has nothing left to.
+func (r *running) drained(ctx context.Context) error {
+	if !r.delivers {
 		return nil
 	}
+	_, _, err := drain(ctx, r)
+	return err
+}
+
+// drain waits, at most two minutes, until a queue is empty and its disk too.
+func drain(ctx context.Context, r *running) (drained, cleared time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for began := time.Now(); ; {
-		d, err := r.depth()
+		d, err := r.depth(ctx)
 		if err != nil {
-			return err
+			return drained, cleared, err
 		}
-		t.cleared = time.Since(began)
+		cleared = time.Since(began)
 		if d.queued > 0 {
-			t.drained = t.cleared
+			drained = cleared
 		}
 		if d.onDisk == 0 {
-			return nil
+			return drained, cleared, nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d messages are still in the queue, %d on the disk: %w", d.queued, d.onDisk, ctx.Err())
+			return drained, cleared, fmt.Errorf("%d messages are still in the queue, %d on the disk: %w", d.queued, d.onDisk, ctx.Err())
 		case <-tick.C:
 		}
 	}
-}
-
-func (b *bench) throughputSection(servers []server, turns map[string][]turn) section {
-	s := section{
-		title: "Receiving",
-		text: fmt.Sprintf("`smtp-source -d -s 20 -l 4096`, %d messages a turn (%d where nothing is stored), %d rounds in turns; "+
-			"median, and the lowest and highest turn. CPU is the whole machine's, client and all else that ran included.", b.messages, 3*b.messages, b.rounds),
-		header: []string{"server", "stores", "messages/s", "CPU a message", "in the queue at the end", "until it was empty", "and its disk"},
-	}
-	for _, srv := range servers {
-		if srv.missing != "" {
-			s.rows = append(s.rows, []string{srv.name, "", "not measured: " + srv.missing, "", "", "", ""})
-			continue
-		}
-		s.rows = append(s.rows, row(srv, turns[srv.name]))
-	}
-	s.verdicts = throughputVerdicts(turns)
-	return s
-}
-
-func row(srv server, turns []turn) []string {
-	stores := srv.stores
-	if stores == "" {
-		stores = "no"
-	}
-	rates := each(turns, func(t turn) float64 { return t.rate })
-	left, drained, cleared := "", "", ""
-	if srv.name == incomingName || srv.name == postfixName {
-		left = spread(each(turns, func(t turn) float64 { return float64(t.left) }), "%.0f")
-		drained = spread(each(turns, func(t turn) float64 { return t.drained.Seconds() }), "%.2f") + " s"
-		cleared = spread(each(turns, func(t turn) float64 { return t.cleared.Seconds() }), "%.2f") + " s"
-	}
-	cpu := each(turns, func(t turn) float64 { return float64(t.cpu.Microseconds()) })
-	return []string{srv.name, stores, spread(rates, "%.0f"), fmt.Sprintf("%.0f µs", median(cpu)), left, drained, cleared}
-}
-
-// throughputVerdicts compares round by round, since the machine may be faster in
-// one round than in another.
-func throughputVerdicts(turns map[string][]turn) []verdict {
-	ours, theirs := turns[incomingName], turns[postfixName]
-	var all []verdict
-	if len(theirs) == len(ours) && len(ours) > 0 {
-		ratios := make([]float64, len(ours))
-		for i := range ours {
-			ratios[i] = ours[i].rate / theirs[i].rate
-		}
-		all = append(all, verdict{
-			what: "durable accepting, against Postfix", wanted: "at least 1.5 times",
-			got: spread(ratios, "%.2f") + " times", ok: median(ratios) >= 1.5,
-		})
-	}
-	if len(ours) > 0 {
-		drained := each(ours, func(t turn) float64 { return t.drained.Seconds() })
-		all = append(all, verdict{
-			what: "delivery keeps up with accepting", wanted: "the queue empty within 1 s",
-			got: spread(drained, "%.2f") + " s", ok: median(drained) <= 1,
-		})
-	}
-	return all
 }

@@ -1,36 +1,12 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"time"
 )
-
-// load is one run of smtp-source.
-type load struct {
-	sessions int
-	messages int
-	size     int
-}
-
-// send runs smtp-source and returns how long it took. It ends with an error as
-// soon as a reply is not the one expected, so that what it sent was accepted.
-func (l load) send(ctx context.Context, addr string) (time.Duration, error) {
-	cmd := exec.CommandContext(ctx, "smtp-source", "-4", "-d", "-C", "100",
-		"-s", strconv.Itoa(l.sessions), "-l", strconv.Itoa(l.size), "-m", strconv.Itoa(l.messages),
-		"-M", "client.example.org", "-f", "sender@example.org", "-t", "rcpt@example.org", addr)
-	began := time.Now()
-	out, err := cmd.CombinedOutput()
-	took := time.Since(began)
-	if err != nil {
-		return 0, fmt.Errorf("smtp-source: %w\n%s", err, out)
-	}
-	return took, nil
-}
 
 // resident reads a field of /proc/PID/status that is in kilobytes: VmRSS is
 // what is resident, VmHWM the most that ever was.

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// answering is how fast the final dot was answered in one turn.
+type answering struct {
+	rate     float64       // dots a second
+	sync     time.Duration // one sync of the disk, just before
+	p50, p99 time.Duration
+}
+
+// syncs is the p99 in syncs of the disk.
+func (a answering) syncs() float64 { return float64(a.p99) / float64(a.sync) }
+
+// latency sends each server final dots at a quarter of the rate that it reached.
+func latency(ctx context.Context, b *bench) (section, error) {
+	servers := b.servers()
+	turns := make(map[string][]answering)
+	for round := range b.rounds {
+		for i := range servers {
+			s := servers[(i+round)%len(servers)]
+			if s.missing != "" {
+				continue
+			}
+			a, err := b.answeringTurn(ctx, s)
+			if err != nil {
+				return section{}, err
+			}
+			b.progress("round %d, latency: %-34s %s, %s at %.0f/s", round+1, s.name, a.p50, a.p99, a.rate)
+			turns[s.name] = append(turns[s.name], a)
+		}
+	}
+	return b.latencySection(servers, turns), nil
+}
+
+func (b *bench) answeringTurn(ctx context.Context, s server) (a answering, err error) {
+	if len(b.turns.rates(main20, s.name)) == 0 {
+		t, err := b.turn(ctx, s, main20)
+		if err != nil {
+			return a, err
+		}
+		b.turns.add(main20, s.name, t)
+	}
+	a.rate = median(b.turns.rates(main20, s.name)) / 4
+	err = b.with(ctx, s, false, func(r *running, dir string) error {
+		if _, err := b.warm(ctx, r, main20); err != nil {
+			return err
+		}
+		syncs, err := syncTimes(dir, 200)
+		if err != nil {
+			return err
+		}
+		a.sync = time.Duration(median(syncs))
+		dots := max(200, int(a.rate*b.length.Seconds()))
+		took, err := openLoop{connections: 20, dots: dots, rate: a.rate, size: small}.run(ctx, r.addr)
+		if err != nil {
+			return err
+		}
+		all := each(took, func(d time.Duration) float64 { return float64(d) })
+		a.p50, a.p99 = time.Duration(quantile(all, 0.5)), time.Duration(quantile(all, 0.99))
+		return nil
+	})
+	return a, err
+}
+
+func (b *bench) latencySection(servers []server, turns map[string][]answering) section {
+	s := section{
+		title: "Latency of the final dot",
+		text: fmt.Sprintf("Each server is sent final dots at a fixed rate, a quarter of what it took a second from 20 connections (4 KB, plain), for %s. "+
+			"There are 20 connections, on each of which all but the dot has been sent when the dot falls due. The latency counts from the time the dot was due, "+
+			"whether or not the client or its connection was free then, to the 250. Just before, the disk is synced 200 times: an fdatasync of 4 KiB "+
+			"written into a file that was there and full. %d rounds.", b.length, b.rounds),
+	}
+	t := table{header: []string{"server", "dots/s", "p50", "p99", "one sync of the disk", "p99 in syncs"}}
+	micros := func(turns []answering, f func(answering) time.Duration) string {
+		return spread(each(turns, func(a answering) float64 { return float64(f(a).Microseconds()) }), "%.0f") + " µs"
+	}
+	for _, srv := range servers {
+		if srv.missing != "" {
+			t.rows = append(t.rows, []string{srv.name, "not measured: " + srv.missing})
+			continue
+		}
+		a := turns[srv.name]
+		t.rows = append(t.rows, []string{
+			srv.name, spread(each(a, func(a answering) float64 { return a.rate }), "%.0f"),
+			micros(a, func(a answering) time.Duration { return a.p50 }),
+			micros(a, func(a answering) time.Duration { return a.p99 }),
+			micros(a, func(a answering) time.Duration { return a.sync }),
+			spread(each(a, answering.syncs), "%.1f"),
+		})
+	}
+	s.tables = []table{t}
+	s.verdicts = []verdict{hold("p99 of the final dot at a quarter of the peak rate", atMost(5, "%.1f", " syncs of the disk"),
+		each(turns[journal.name], answering.syncs), each(turns[directories.name], answering.syncs))}
+	return s
+}

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/incoming-mx/incoming/queue"
+	"github.com/incoming-mx/incoming/queue/diskqueue"
+)
+
+// spoolCommand is how this program is told to work on a spool by the library, in
+// a process of its own.
+const spoolCommand = "work-spool"
+
+// queued is the octets of the text of each message in a filled spool.
+const queued = 1024
+
+// found is what one process found of a spool.
+type found struct {
+	Depth    int           // after opening
+	Opening  time.Duration // how long it took
+	Resident int64         // memory of the process then
+	Heap     uint64        // of it, what Go's heap holds alive
+	Commits  float64       // a second
+	Leases   float64       // a second
+}
+
+// workSpool is such a process: ACTION DIR JOURNAL AMOUNT, where ACTION is
+//
+//	fill     so many messages into it, without syncs
+//	measure  it: open, commit and lease, each for so many nanoseconds
+//	open     it, after the kernel has forgotten what it read of it
+//
+// The last two print what they found as JSON.
+func workSpool(ctx context.Context, args []string, out io.Writer) error {
+	if len(args) != 4 {
+		return errors.New(spoolCommand + " wants ACTION DIR JOURNAL AMOUNT")
+	}
+	action, dir := args[0], args[1]
+	withJournal, err := strconv.ParseBool(args[2])
+	if err != nil {
+		return err
+	}
+	amount, err := strconv.Atoi(args[3])
+	if err != nil {
+		return err
+	}
+	o := &diskqueue.Options{Depth: -1, NoFsync: action == "fill"}
+	if err := setJournal(o, withJournal); err != nil {
+		return err
+	}
+	switch action {
+	case "fill":
+		return fill(ctx, dir, o, amount)
+	case "measure":
+		f, err := measureSpool(ctx, dir, o, time.Duration(amount))
+		return errors.Join(err, json.NewEncoder(out).Encode(f))
+	case "open":
+		if err := forget(dir); err != nil {
+			return err
+		}
+		q, f, err := openSpool(dir, o)
+		if err != nil {
+			return err
+		}
+		return errors.Join(q.Close(), json.NewEncoder(out).Encode(f))
+	}
+	return fmt.Errorf("no action %q", action)
+}
+
+// setJournal sets the field NoJournal by its name, so that this program builds
+// beside a diskqueue without it: that one has no journal, which is all right as
+// long as none is asked for.
+func setJournal(o *diskqueue.Options, on bool) error {
+	field := reflect.ValueOf(o).Elem().FieldByName("NoJournal")
+	if field.IsValid() {
+		field.SetBool(!on)
+		return nil
+	}
+	if on {
+		return errors.New("this diskqueue has no journal")
+	}
+	return nil
+}
+
+func fill(ctx context.Context, dir string, o *diskqueue.Options, messages int) error {
+	q, err := diskqueue.Open(dir, o)
+	if err != nil {
+		return err
+	}
+	var begun atomic.Int64
+	_, err = together(64, func() (bool, error) {
+		if begun.Add(1) > int64(messages) {
+			return false, nil
+		}
+		return true, commit(ctx, q)
+	})
+	return errors.Join(err, q.Close())
+}
+
+func measureSpool(ctx context.Context, dir string, o *diskqueue.Options, length time.Duration) (f found, err error) {
+	q, f, err := openSpool(dir, o)
+	if err != nil {
+		return f, err
+	}
+	defer func() { err = errors.Join(err, q.Close()) }()
+	end := time.Now().Add(length)
+	if f.Commits, err = together(20, func() (bool, error) {
+		if time.Now().After(end) {
+			return false, nil
+		}
+		return true, commit(ctx, q)
+	}); err != nil {
+		return f, err
+	}
+	end = time.Now().Add(length)
+	var taken atomic.Int64
+	most := int64(q.Depth().Ready)
+	f.Leases, err = together(16, func() (bool, error) {
+		if taken.Add(1) > most || time.Now().After(end) {
+			return false, nil
+		}
+		l, err := q.Lease(ctx)
+		if err != nil {
+			return false, err
+		}
+		return true, l.Ack(ctx)
+	})
+	return f, err
+}
+
+// openSpool opens a spool and says what that took.
+func openSpool(dir string, o *diskqueue.Options) (*diskqueue.Queue, found, error) {
+	var f found
+	began := time.Now()
+	q, err := diskqueue.Open(dir, o)
+	if err != nil {
+		return nil, f, err
+	}
+	f.Opening, f.Depth = time.Since(began), q.Depth().Ready
+	debug.FreeOSMemory() // collects first
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	f.Heap = m.HeapAlloc
+	if f.Resident, err = resident(os.Getpid(), "VmRSS"); err != nil {
+		return nil, f, errors.Join(err, q.Close())
+	}
+	return q, f, nil
+}
+
+// commit has one message taken.
+func commit(ctx context.Context, q queue.Queue) error {
+	d, err := q.Begin(ctx, queue.Envelope{
+		MailFrom: "sender@example.org", RcptTo: []queue.Recipient{{Address: "rcpt@example.org"}},
+	}, queue.Origin{Listener: "bench", Peer: "127.0.0.1:25", Hello: "client.example.org"})
+	if err != nil {
+		return err
+	}
+	if _, err = d.Write(message(queued)); err != nil {
+		return errors.Join(err, d.Discard())
+	}
+	_, err = d.Commit(ctx, queue.Final{})
+	return err
+}
+
+// together calls f from so many goroutines until it says no, and returns how
+// often a second it said yes.
+func together(goroutines int, f func() (bool, error)) (float64, error) {
+	var done atomic.Int64
+	errs := make([]error, goroutines)
+	var working sync.WaitGroup
+	began := time.Now()
+	for i := range goroutines {
+		working.Go(func() {
+			for {
+				var more bool
+				if more, errs[i] = f(); !more || errs[i] != nil {
+					return
+				}
+				done.Add(1)
+			}
+		})
+	}
+	working.Wait()
+	return float64(done.Load()) / time.Since(began).Seconds(), errors.Join(errs...)
+}
