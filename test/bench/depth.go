@@ -25,15 +25,15 @@ func depths(ctx context.Context, b *bench) (section, error) {
 		title: "Depth of the queue",
 		text: fmt.Sprintf("Package diskqueue alone, each time in a process of its own: 20 goroutines commit messages of %d octets for %s, "+
 			"then 16 lease and acknowledge the oldest for as long. The filled spool is filled once, without syncs, and measured in turns with a new, empty one; "+
-			"%d rounds. Opening is the longest of the rounds' and of one at the end, after the kernel has dropped what it had read of the spool's files. Memory is "+
+			"%s. Opening is the longest of the rounds' and of one at the end, after the kernel has dropped what it had read of the spool's files. Memory is "+
 			"what is resident after opening and a collection, less the same of the empty spool, divided by the messages; beside it what of that "+
-			"Go's heap holds alive. With directories the spool is filled with a %dth of the messages.", queued, b.length, b.rounds, directoryShare),
+			"Go's heap holds alive. With directories the spool is filled with a %dth of the messages.", queued, b.length, plural(b.rounds, "round"), directoryShare),
 	}
 	t := table{header: []string{"", "depth", "commits/s", "leases/s", "opening", "memory a message", "heap"}}
 	var all [2]depthFigures
 	for i, l := range []layout{journal, directories} {
 		if l.journal && b.refused != "" {
-			t.rows = append(t.rows, []string{l.name, "not measured: " + b.refused})
+			t.rows = append(t.rows, []string{l.name, "not measured: the daemon refuses it"})
 			continue
 		}
 		depth := b.depth

@@ -73,7 +73,7 @@ func (b *bench) latencySection(servers []server, turns map[string][]answering) s
 		text: fmt.Sprintf("Each server is sent final dots at a fixed rate, a quarter of what it took a second from 20 connections (4 KB, plain), for %s. "+
 			"There are 20 connections, on each of which all but the dot has been sent when the dot falls due. The latency counts from the time the dot was due, "+
 			"whether or not the client or its connection was free then, to the 250. Just before, the disk is synced 200 times: an fdatasync of 4 KiB "+
-			"written into a file that was there and full. %d rounds.", b.length, b.rounds),
+			"written into a file that was there and full. %s.", b.length, plural(b.rounds, "round")),
 	}
 	t := table{header: []string{"server", "dots/s", "p50", "p99", "one sync of the disk", "p99 in syncs"}}
 	micros := func(turns []answering, f func(answering) time.Duration) string {

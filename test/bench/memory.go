@@ -31,7 +31,7 @@ func idleMemory(ctx context.Context, b *bench) (section, error) {
 	s := section{
 		title: "Idle connections",
 		text: fmt.Sprintf("%d connections after EHLO, or after STARTTLS and a second EHLO; the growth of the process's resident memory, divided by them, "+
-			"2 s after the last was opened.", b.idle),
+			"%s after the last was opened.", b.idle, b.settle),
 	}
 	t := table{header: []string{"server", "plain", "TLS"}}
 	found := make(map[string][2][]float64)
@@ -79,7 +79,7 @@ func (b *bench) idleTurn(ctx context.Context, srv server, secure bool) (g grown,
 			return err
 		}
 		select {
-		case <-time.After(2 * time.Second):
+		case <-time.After(b.settle):
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -117,7 +117,7 @@ func (b *bench) roundOf(ctx context.Context, c cell, servers []server, round, sh
 }
 
 func (c cell) String() string {
-	return fmt.Sprintf("%s, %d connections", c.kind(), c.connections)
+	return c.kind() + ", " + plural(c.connections, "connection")
 }
 
 // kind is the cell without its number of connections.
@@ -151,7 +151,7 @@ func (c cell) load(messages int) load {
 	return load{connections: c.connections, messages: messages, size: c.size, secure: c.secure}
 }
 
-// warm loads a server until a run of messages has lasted a fifth of a turn, and
+// warm loads a server until a run of messages has lasted a quarter of a turn, and
 // returns how many it took a second then.
 func (b *bench) warm(ctx context.Context, r *running, c cell) (float64, error) {
 	for n := max(20, c.connections); ; n *= 2 {
@@ -159,7 +159,7 @@ func (b *bench) warm(ctx context.Context, r *running, c cell) (float64, error) {
 		if err != nil {
 			return 0, err
 		}
-		if took >= b.length/5 || 2*n > b.messages {
+		if took >= b.length/4 || 2*n > b.messages {
 			return float64(n) / took.Seconds(), r.drained(ctx)
 		}
 	}

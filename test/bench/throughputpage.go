@@ -12,10 +12,10 @@ func (b *bench) throughputSection(servers []server) section {
 		title: "Receiving",
 		text: fmt.Sprintf("Messages a second, and the processors' time a message, of the whole machine, client and all else that ran included. "+
 			"A turn is as many messages as the server takes in about %s, going by how fast it was just before, but at most %d. "+
-			"%d rounds, and %d of the kinds that nothing is held against; median, and the lowest and highest turn. "+
+			"%s, and %d of the kinds that nothing is held against; median, and the lowest and highest turn. "+
 			"Plain, the client is `smtp-source -d -s CONNECTIONS -l OCTETS`. That speaks no TLS: in the tables with TLS the client is this "+
 			"program's own, for all servers alike, and its time begins when all connections are secure.",
-			b.length, b.messages, b.rounds, b.roundsOf(cell{size: large})),
+			b.length, b.messages, plural(b.rounds, "round"), b.roundsOf(cell{size: large})),
 	}
 	for kind, cells := range b.kinds() {
 		s.tables = append(s.tables, b.kindTable(kind, cells, servers))
@@ -125,9 +125,9 @@ func throughputVerdicts(r results) []verdict {
 		against(main20, goSMTPFileName, 3.5),
 		against(main20, postfixName, 8),
 		against(main100, sinkName, 0.8),
-		hold("the same while every message is delivered to discard, 20 connections, against "+sinkName, atLeast(0.4, "%.2f", " times"),
+		hold("durable accepting while every message is delivered to discard, 20 connections, against "+sinkName, atLeast(0.4, "%.2f", " times"),
 			r.ratios(main20, journal.delivering(), sinkName), r.ratios(main20, directories.delivering(), sinkName)),
-		hold("the queue does not grow meanwhile: growth in parts of what is accepted", atMost(0.02, "%.3f", ""),
+		hold("the queue does not grow meanwhile: its growth in parts of what is accepted", atMost(0.02, "%.3f", ""),
 			growths(r[main20][journal.delivering()]), growths(r[main20][directories.delivering()])),
 	}
 }
