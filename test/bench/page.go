@@ -42,7 +42,7 @@ Every server is a process of its own (Postfix: an instance of its own, with its 
 listens on a loopback port and writes to one file system. Client and server share the processors. Each round gives each
 server one turn, and begins with another server than the round before; a turn is a server freshly started and warmed. What
 servers are held against is the median over the rounds of the ratio of two turns of one round: a disk on which many files
-were just removed makes new ones slow for all.
+were just removed makes new ones slow for all ([why](decisions/0011-spread-directories.md)).
 
 Incoming is the daemon as built by ` + "`go build ./cmd/incoming`" + `, with ` + "`limits.connections`" + ` 20000 and ` + "`queue.depth`" + ` 2000000 and
 all else as it comes, its log, a line or two a message, in a file. It is measured with its journal and without (directories),
