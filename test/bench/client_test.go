@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -132,11 +133,20 @@ func TestAnOpenLoopEndsWhenTheServerDoes(t *testing.T) {
 
 func TestASpoolIsFilledMeasuredAndOpened(t *testing.T) {
 	t.Parallel()
+	for _, withJournal := range []string{"true", "false"} {
+		t.Run("journal="+withJournal, func(t *testing.T) {
+			t.Parallel()
+			spoolIsMeasured(t, withJournal)
+		})
+	}
+}
+
+func spoolIsMeasured(t *testing.T, withJournal string) {
 	dir := t.TempDir()
 	work := func(action, amount string) (f found) {
 		t.Helper()
 		var out strings.Builder
-		if err := workSpool(t.Context(), []string{action, dir, "false", amount}, &out); err != nil {
+		if err := workSpool(t.Context(), []string{action, dir, withJournal, amount}, &out); err != nil {
 			t.Fatal(err)
 		}
 		if out.Len() > 0 {
@@ -147,6 +157,10 @@ func TestASpoolIsFilledMeasuredAndOpened(t *testing.T) {
 		return f
 	}
 	work("fill", "150")
+	want := map[string]int{"true": 0, "false": 150}[withJournal]
+	if n, err := entries(false, filepath.Join(dir, "committed")); err != nil || n != want {
+		t.Errorf("%d messages have a directory, want %d: %v", n, want, err)
+	}
 	f := work("measure", "20000000")
 	if f.Depth != 150 || f.Opening <= 0 || f.Heap == 0 || f.Resident == 0 || f.Commits <= 0 || f.Leases <= 0 {
 		t.Errorf("measured %+v", f)

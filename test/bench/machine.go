@@ -36,7 +36,6 @@ func (b *bench) machine(ctx context.Context) ([][2]string, error) {
 		{"one sync (fdatasync of 4 KiB written into a full file)", fmt.Sprintf("%.0f µs, p99 %.0f µs", median(syncs)/1e3, quantile(syncs, 0.99)/1e3)},
 		{"load before the run", loadAverage()},
 		{"Incoming", strings.TrimSpace(strings.TrimPrefix(string(version), "incoming ")) + commit},
-		{"its journal", cmp.Or(b.refused, "there")},
 	}
 	if out, err := exec.CommandContext(ctx, "postconf", "-d", "-h", "mail_version").Output(); err == nil {
 		facts = append(facts, [2]string{"Postfix", strings.TrimSpace(string(out))})

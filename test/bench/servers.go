@@ -1,15 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 )
 
 // Names by which figures are found again.
@@ -60,9 +57,6 @@ func (b *bench) incoming(l layout, delivering bool) server {
 	to := "none"
 	if delivering {
 		s.name, s.stores, to = l.delivering(), l.stores+", and delivers to discard", "discard"
-	}
-	if l.journal && b.refused != "" {
-		s.missing = "the daemon refuses it"
 	}
 	s.start = func(ctx context.Context, dir string, secure bool) (*running, error) {
 		r, err := b.startIncoming(ctx, dir, secure, "--deliver", to, "--set", "queue.journal="+strconv.FormatBool(l.journal))
@@ -116,20 +110,6 @@ func (b *bench) spoolDepth(ctx context.Context, spool string) (d depth, err erro
 	removing, err := entries(false, filepath.Join(spool, "trash"))
 	d.onDisk = d.queued + removing
 	return d, err
-}
-
-// refusesJournal asks the daemon whether it would run with a journal.
-func (b *bench) refusesJournal(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, b.daemon, "check", "--set", "queue.journal=true").CombinedOutput()
-	var refused *exec.ExitError
-	switch {
-	case errors.As(err, &refused) && ctx.Err() == nil:
-		first, _, _ := strings.Cut(strings.TrimSpace(string(bytes.TrimPrefix(out, []byte("incoming: ")))), "\n")
-		return fmt.Sprintf("refused by the daemon (%s), so its rows are left out", first), nil
-	case err != nil:
-		return "", fmt.Errorf("incoming check: %w", err)
-	}
-	return "", nil
 }
 
 // needs says that a program is not installed.

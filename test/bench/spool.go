@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"reflect"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -56,10 +55,7 @@ func workSpool(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	o := &diskqueue.Options{Depth: -1, NoFsync: action == "fill"}
-	if err := setJournal(o, withJournal); err != nil {
-		return err
-	}
+	o := &diskqueue.Options{Depth: -1, NoFsync: action == "fill", NoJournal: !withJournal}
 	switch action {
 	case "fill":
 		return fill(ctx, dir, o, amount)
@@ -77,21 +73,6 @@ func workSpool(ctx context.Context, args []string, out io.Writer) error {
 		return errors.Join(q.Close(), json.NewEncoder(out).Encode(f))
 	}
 	return fmt.Errorf("no action %q", action)
-}
-
-// setJournal sets the field NoJournal by its name, so that this program builds
-// beside a diskqueue without it: that one has no journal, which is all right as
-// long as none is asked for.
-func setJournal(o *diskqueue.Options, on bool) error {
-	field := reflect.ValueOf(o).Elem().FieldByName("NoJournal")
-	if field.IsValid() {
-		field.SetBool(!on)
-		return nil
-	}
-	if on {
-		return errors.New("this diskqueue has no journal")
-	}
-	return nil
 }
 
 func fill(ctx context.Context, dir string, o *diskqueue.Options, messages int) error {
