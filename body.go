@@ -164,7 +164,7 @@ func (b *body) judge(ctx context.Context) error {
 	if lf, cr := s.conn.BareLineEnds(); lf+cr > 0 {
 		// When policies left no room for it among the facts, the message
 		// carries it all the same: see facts.
-		_ = s.tx.SetFact(bareLineEnds, bareFact{lf, cr})
+		_ = s.tx.Found("bare_line_ends", bareFact{lf, cr})
 	}
 	if err := s.ask(ctx, policy.StageMessage); err != nil {
 		return err

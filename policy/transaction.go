@@ -101,8 +101,22 @@ func (t *Transaction) Open() (io.ReadCloser, error) {
 // to JSON. A fact set before MAIL lasts the connection, but those since
 // StageConnect no longer than to STARTTLS; another lasts the transaction.
 // Setting a key again replaces it. It is an error when v cannot be marshalled or
-// all facts together would pass MaxFacts.
+// all facts together would pass MaxFacts, and when the key begins with "smtp.":
+// those are what the server itself found.
 func (t *Transaction) SetFact(key string, v any) error {
+	if strings.HasPrefix(key, serverFacts) {
+		return fmt.Errorf("policy: fact %s: %s is for what the server found", key, serverFacts)
+	}
+	return t.setFact(key, v)
+}
+
+// Found is for the server: it keeps what the server found as the fact "smtp.name".
+func (t *Transaction) Found(name string, v any) error { return t.setFact(serverFacts+name, v) }
+
+// serverFacts is what the keys of the server's own facts begin with.
+const serverFacts = "smtp."
+
+func (t *Transaction) setFact(key string, v any) error {
 	raw, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("policy: fact %s: %w", key, err)

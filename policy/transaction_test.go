@@ -51,6 +51,26 @@ func TestFactsAreBounded(t *testing.T) {
 	}
 }
 
+// What the message is said to have been on the wire is not a policy's to say.
+func TestFactsOfTheServerCannotBeSetByAPolicy(t *testing.T) {
+	t.Parallel()
+	var tr Transaction
+	if err := tr.Found("seen", 1); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"smtp.seen", "smtp.other", "smtp."} {
+		if err := tr.SetFact(key, 2); err == nil {
+			t.Errorf("%s was set", key)
+		}
+	}
+	if err := tr.SetFact("smtpx.seen", 2); err != nil {
+		t.Error(err)
+	}
+	if got := string(tr.Fact("smtp.seen")); got != "1" || len(tr.Facts()) != 2 {
+		t.Errorf("facts %s", tr.Facts())
+	}
+}
+
 func TestPrependRefusesWhatWouldForgeAField(t *testing.T) {
 	t.Parallel()
 	var tr Transaction
