@@ -142,10 +142,16 @@ func (p *Pool) call(ctx context.Context, m *queue.Message) (err error) {
 	return p.cfg.Adapter.Deliver(ctx, m)
 }
 
-// guard calls a func of the application that may panic and changes nothing.
+// guard calls a func of the application that changes nothing, not even by a
+// panic. A goroutine of its own lets it end that, as testing.T's FailNow does.
 func (p *Pool) guard(where string, a *attempt, f func()) {
-	err := recovered(func() error { f(); return nil })
-	if pe, ok := err.(*panicError); ok {
+	done := make(chan error, 1)
+	go func() {
+		err := error(&panicError{"the goroutine was ended", nil})
+		defer func() { done <- err }()
+		err = recovered(func() error { f(); return nil })
+	}()
+	if pe, ok := (<-done).(*panicError); ok {
 		p.panicked(where, a.msg.ID, pe)
 	}
 }

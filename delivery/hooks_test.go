@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -180,6 +181,34 @@ func TestAPanicInAHookChangesNothing(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// A hook of a test that calls t.FailNow does so. The message must not stay leased
+// for that.
+func TestAHookThatEndsItsGoroutineChangesNothing(t *testing.T) {
+	t.Parallel()
+	for _, where := range []string{"before", "after", "on_dead"} {
+		t.Run(where, func(t *testing.T) {
+			t.Parallel()
+			at := func(hook string) {
+				if hook == where {
+					runtime.Goexit()
+				}
+			}
+			onRig(t, delivery.Config{
+				Adapter: delivery.AdapterFunc(func(context.Context, *queue.Message) error { return delivery.Reject(errAdapter) }),
+				Before:  func(context.Context, *queue.Message) { at("before") },
+				After:   func(context.Context, *queue.Message, error) { at("after") },
+				OnDead:  func(context.Context, *queue.Message, error) { at("on_dead") },
+			}, func(t *testing.T, r *rig) {
+				r.start()
+				r.is(r.put(), queue.StateDead, 0)
+				if len(r.panics) != 1 || r.panics[0].Where != where {
+					t.Errorf("told %+v", r.panics)
+				}
+			})
+		})
 	}
 }
 
