@@ -38,8 +38,18 @@ func (f *filterFlags) set() bool {
 	return f.rcpt != "" || f.from != "" || f.reason != "" || f.older != 0 || len(f.states) > 0
 }
 
-// check finds flags that make no sense.
+// check finds flags that make no sense. An empty one is an unset variable of a
+// script, most likely, and would choose more than is meant.
 func (f *filterFlags) check(cmd *cobra.Command) error {
+	for name, empty := range map[string]bool{"rcpt": f.rcpt == "", "from": f.from == "", "reason": f.reason == "", "state": len(f.states) == 0} {
+		switch {
+		case !empty || !cmd.Flags().Changed(name):
+		case name == "from":
+			return usagef(cmd, "--from: it is empty; leave it out, or write '<>' for the null sender")
+		default:
+			return usagef(cmd, "--%s: it is empty; leave it out for any", name)
+		}
+	}
 	if f.older < 0 {
 		return usagef(cmd, "--older %s: it is a time ago, and not negative", f.older)
 	}

@@ -83,6 +83,9 @@ How many there are is said first, and asked; --yes does it without asking.`,
 
 // decided checks that the messages are chosen by exactly one way.
 func (f *filterFlags) decided(cmd *cobra.Command, ids []string) error {
+	if err := f.check(cmd); err != nil {
+		return err
+	}
 	switch {
 	case len(ids) > 0 && (f.set() || f.all):
 		return usagef(cmd, "%s: IDs, or flags that choose, and not both", cmd.Name())
@@ -91,7 +94,7 @@ func (f *filterFlags) decided(cmd *cobra.Command, ids []string) error {
 	case len(ids) == 0 && !f.set() && !f.all:
 		return usagef(cmd, "%s: name IDs, or choose by --rcpt, --from, --older, --reason, or --all", cmd.Name())
 	}
-	return f.check(cmd)
+	return nil
 }
 
 // choose is the messages meant, as they are now.
