@@ -140,7 +140,7 @@ func notFound(id string, err error) error {
 	if errors.Is(err, queue.ErrNotFound) {
 		return fmt.Errorf("message %s: there is none by that ID (any more); \"incoming queue list\" shows those there are", clean(id))
 	}
-	return fmt.Errorf("message %s: %w", clean(id), err)
+	return err // which names it
 }
 
 func (a *app) catCommand(f *spoolFlags) *cobra.Command {

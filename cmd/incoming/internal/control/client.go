@@ -41,8 +41,8 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// post sends q and returns the body of a success, which the caller closes.
-func (c *Client) post(ctx context.Context, name string, q any) (io.ReadCloser, error) {
+// post sends q and returns a success, whose body the caller closes.
+func (c *Client) post(ctx context.Context, name string, q any) (*http.Response, error) {
 	body, err := json.Marshal(q)
 	if err != nil {
 		return nil, err
@@ -56,7 +56,7 @@ func (c *Client) post(ctx context.Context, name string, q any) (io.ReadCloser, e
 		return nil, fmt.Errorf("control socket %s: %w", c.path, err)
 	}
 	if resp.StatusCode == http.StatusOK {
-		return resp.Body, nil
+		return resp, nil
 	}
 	defer resp.Body.Close()
 	var f failure
@@ -68,15 +68,15 @@ func (c *Client) post(ctx context.Context, name string, q any) (io.ReadCloser, e
 
 // call sends q and reads the answer into answer; nil wants none.
 func (c *Client) call(ctx context.Context, name string, q, answer any) error {
-	body, err := c.post(ctx, name, q)
+	resp, err := c.post(ctx, name, q)
 	if err != nil {
 		return err
 	}
-	defer body.Close()
+	defer resp.Body.Close()
 	if answer == nil {
 		return nil
 	}
-	if err := json.NewDecoder(body).Decode(answer); err != nil {
+	if err := json.NewDecoder(resp.Body).Decode(answer); err != nil {
 		return fmt.Errorf("control socket %s: %s: %w", c.path, name, err)
 	}
 	return nil
@@ -85,13 +85,13 @@ func (c *Client) call(ctx context.Context, name string, q, answer any) error {
 // List yields the daemon's entries that match.
 func (c *Client) List(ctx context.Context, f queue.Filter) iter.Seq2[queue.Entry, error] {
 	return func(yield func(queue.Entry, error) bool) {
-		body, err := c.post(ctx, "list", f)
+		resp, err := c.post(ctx, "list", f)
 		if err != nil {
 			yield(queue.Entry{}, err)
 			return
 		}
-		defer body.Close()
-		for d := json.NewDecoder(body); ; {
+		defer resp.Body.Close()
+		for d := json.NewDecoder(resp.Body); ; {
 			var l line
 			if err := d.Decode(&l); err == io.EOF {
 				return
@@ -119,10 +119,30 @@ func (c *Client) Get(ctx context.Context, id queue.ID) (queue.Entry, error) {
 	return e, err
 }
 
-// Open reads a message.
+// Open reads a message. One that the daemon cannot read to its end ends in the
+// daemon's error.
 func (c *Client) Open(ctx context.Context, id queue.ID) (io.ReadCloser, error) {
-	return c.post(ctx, "open", id)
+	resp, err := c.post(ctx, "open", id)
+	if err != nil {
+		return nil, err
+	}
+	return &text{resp}, nil
 }
+
+// text is a message as it comes.
+type text struct{ resp *http.Response }
+
+func (t *text) Read(p []byte) (int, error) {
+	n, err := t.resp.Body.Read(p)
+	if err == io.EOF {
+		if why := t.resp.Trailer.Get(brokenOff); why != "" {
+			err = &remoteError{text: why}
+		}
+	}
+	return n, err
+}
+
+func (t *text) Close() error { return t.resp.Body.Close() }
 
 // Retry makes a waiting message due.
 func (c *Client) Retry(ctx context.Context, id queue.ID) error { return c.call(ctx, "retry", id, nil) }

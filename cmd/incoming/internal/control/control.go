@@ -68,6 +68,9 @@ type failure struct {
 	Kind  string `json:",omitempty"` // one of kinds, for errors.Is at the other end
 }
 
+// brokenOff is the trailer that says why a message could not be read to its end.
+const brokenOff = "Incoming-Broken-Off"
+
 // kinds names the errors that a tool tells apart.
 func kinds() map[string]error {
 	return map[string]error{

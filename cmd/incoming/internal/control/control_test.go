@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -54,8 +55,9 @@ func (f *fake) Open(ctx context.Context, id queue.ID) (io.ReadCloser, error) {
 	if _, err := f.Get(ctx, id); err != nil {
 		return nil, err
 	}
-	if id == "cut" {
-		return io.NopCloser(io.MultiReader(strings.NewReader(strings.Repeat("x", 100_000)), failing{})), nil
+	if n, cut := strings.CutPrefix(string(id), "cut after "); cut {
+		octets, err := strconv.Atoi(n)
+		return io.NopCloser(io.MultiReader(strings.NewReader(strings.Repeat("x", octets)), failing{})), err
 	}
 	return io.NopCloser(strings.NewReader("Subject: x\r\n\r\n")), nil
 }
@@ -211,14 +213,17 @@ func TestActsAreDone(t *testing.T) {
 
 func TestABrokenMessageIsNotAShortOne(t *testing.T) {
 	t.Parallel()
-	c := start(t, &fake{entries: []queue.Entry{{ID: "cut"}}})
-	r, err := c.Open(t.Context(), "cut")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	if n, err := io.Copy(io.Discard, r); err == nil {
-		t.Errorf("%d octets and no error", n)
+	for _, octets := range []int64{0, 10, 100_000} {
+		id := queue.ID(fmt.Sprintf("cut after %d", octets))
+		c := start(t, &fake{entries: []queue.Entry{{ID: id}}})
+		r, err := c.Open(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if n, err := io.Copy(io.Discard, r); n != octets || err == nil || err.Error() != "input/output error" {
+			t.Errorf("%s: %d octets, and then %v", id, n, err)
+		}
 	}
 }
 

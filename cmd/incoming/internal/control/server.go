@@ -117,7 +117,10 @@ func (d Daemon) open(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer text.Close()
+	// What can be read is sent, and why there is no more behind it: the tool
+	// must see a broken message, not a short one.
+	w.Header().Set("Trailer", brokenOff)
 	if _, err := io.Copy(w, text); err != nil {
-		panic(http.ErrAbortHandler) // so that the tool sees a broken message, not a short one
+		w.Header().Set(brokenOff, err.Error())
 	}
 }
