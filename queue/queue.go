@@ -39,9 +39,10 @@ var (
 	// ErrLeased: the message is in the hands of an adapter and cannot be
 	// touched now.
 	ErrLeased = errors.New("queue: message is being delivered")
-	// ErrIncomplete: the message never had a 250 and is not whole; it can be
-	// looked at and deleted, never delivered.
-	ErrIncomplete = errors.New("queue: message is incomplete and was never accepted")
+	// ErrIncomplete: the message is not whole, because it never had a 250 or
+	// the storage lost some of it; it can be looked at and deleted, never
+	// delivered.
+	ErrIncomplete = errors.New("queue: message is not whole")
 	// ErrLeaseEnded: the lease was settled, given back or lost before.
 	ErrLeaseEnded = errors.New("queue: lease has ended")
 )

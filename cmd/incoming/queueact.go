@@ -164,7 +164,7 @@ func unwrapped(err error) error {
 	}{
 		{queue.ErrNotFound, "gone by now"},
 		{queue.ErrLeased, "it is being delivered; try again later"},
-		{queue.ErrIncomplete, "it is incomplete and was never accepted; it can be looked at and deleted"},
+		{queue.ErrIncomplete, "it is not whole; it can be looked at and deleted"},
 	} {
 		if errors.Is(err, plain.kind) {
 			return errors.New(plain.text)
