@@ -135,7 +135,7 @@ func (d *daemon) drainTime() string {
 
 // controlled is what the control socket offers.
 func (d *daemon) controlled() control.Daemon {
-	return control.Daemon{Queue: d.queue, Depth: d.queue.Depth, Sessions: d.sessions, Reload: d.reloadNow}
+	return control.Daemon{Queue: operated{d.queue, d.log}, Depth: d.queue.Depth, Sessions: d.sessions, Reload: d.reloadNow}
 }
 
 func (d *daemon) sessions() []control.Session {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"strings"
@@ -69,6 +68,9 @@ func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
 			for _, why := range d.server.Status().NotReady {
 				d.log.Warn("not ready", "reason", why)
 			}
+			if d.queue.Paused() {
+				d.log.Warn(pausedText)
+			}
 		case s := <-signals:
 			switch {
 			case s == syscall.SIGHUP:
@@ -84,7 +86,7 @@ func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
 			}
 		case err := <-ended:
 			if err != nil {
-				return fmt.Errorf("serve: %w", err)
+				return err
 			}
 			d.log.Info("ended")
 			return nil
