@@ -21,9 +21,10 @@ import (
 
 // parts is what a configuration chooses and a reload makes anew.
 type parts struct {
-	adapter  incoming.Adapter // nil: messages stay in the queue
-	policies []incoming.Policy
-	limiter  *limiter
+	adapter   incoming.Adapter // nil: messages stay in the queue
+	policies  []incoming.Policy
+	limiter   *limiter
+	recipient func(context.Context, incoming.Address) error // nil: all exist
 }
 
 // limiter is a rate limit and what it was made from: a reload that does not
@@ -47,6 +48,9 @@ func newParts(cfg *config.Config, old *parts, log *slog.Logger) (*parts, error) 
 			return nil, fmt.Errorf("policy %s: %w", name, err)
 		}
 		p.policies = append(p.policies, policy.Named(name, made))
+	}
+	if p.recipient, err = recipientsOf(cfg.Recipients); err != nil {
+		return nil, fmt.Errorf("recipients: %w", err)
 	}
 	return p, nil
 }
@@ -103,7 +107,7 @@ func (p *parts) policy(name string, cfg *config.Config, old *parts, log *slog.Lo
 // serverConfig is cfg as the server takes it; the Queue is still to be set.
 func serverConfig(cfg *config.Config, p *parts, hooks telemetry.Hooks) incoming.Config {
 	c := incoming.Config{
-		Hostname: cfg.Hostname.String(), Listeners: listenersOf(cfg), Domains: domainsOf(cfg), Recipient: recipientsOf(cfg.Recipients),
+		Hostname: cfg.Hostname.String(), Listeners: listenersOf(cfg), Domains: domainsOf(cfg), Recipient: p.recipient,
 		Policies: p.policies, Adapter: p.adapter, Hooks: hooks,
 		Delivery: incoming.Delivery{
 			Workers: cfg.Delivery.Workers.N, Deadline: cfg.Delivery.Deadline.D, Backoff: cfg.Delivery.Backoff.D,
@@ -161,22 +165,35 @@ func prefixes(ns []config.Network) []netip.Prefix {
 }
 
 // recipientsOf accepts the addresses, and all of the @domains, in list; nil
-// accepts any. Letters of either case are the same.
-func recipientsOf(list []config.Known) func(context.Context, incoming.Address) error {
+// accepts any. Letters of either case are the same, and domains are compared as
+// AcceptDomains does.
+func recipientsOf(list []config.Known) (func(context.Context, incoming.Address) error, error) {
 	if list == nil {
-		return nil
+		return nil, nil
 	}
-	known := make(map[string]bool)
+	domains := make(map[string][]string) // by local part; "" is all of a domain
 	for _, r := range list {
-		known[strings.ToLower(r.String())] = true
+		p := smtp.ParsePath(r.String())
+		local := strings.ToLower(p.Local)
+		domains[local] = append(domains[local], p.Domain)
+	}
+	known := make(map[string]policy.Policy)
+	for local, of := range domains {
+		var err error
+		if known[local], err = policy.AcceptDomains(of...); err != nil {
+			return nil, err
+		}
 	}
 	unknown := &smtp.Reply{Code: 550, Enhanced: smtp.EnhancedCode{5, 1, 1}, Text: "No such recipient here"}
-	return func(_ context.Context, to incoming.Address) error {
-		if known[strings.ToLower(to.String())] || known["@"+strings.ToLower(to.Domain)] {
-			return nil
+	return func(ctx context.Context, to incoming.Address) error {
+		t := &policy.Transaction{To: []policy.Recipient{{Path: to}}}
+		for _, local := range []string{strings.ToLower(to.Local), ""} {
+			if in := known[local]; in != nil && in.Check(ctx, policy.StageRcpt, t) == nil {
+				return nil
+			}
 		}
 		return unknown
-	}
+	}, nil
 }
 
 // spoolOptions is the queue's part of cfg.

@@ -1,10 +1,14 @@
 package config
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/incoming-mx/incoming/policy"
+	"github.com/incoming-mx/incoming/smtp"
 )
 
 // conflict is what keys say together and cannot mean. Its text names the key
@@ -33,6 +37,9 @@ func (c *Config) check() error {
 		return err
 	}
 	if err := c.checkDelivery(); err != nil {
+		return err
+	}
+	if err := c.checkRecipients(); err != nil {
 		return err
 	}
 	switch {
@@ -88,6 +95,28 @@ func (c *Config) checkDelivery() error {
 		return at("command.argv").says(`command.argv: delivery.to names a program too; set delivery.to = "command"`)
 	case len(c.Webhook.Secrets) > 0 && c.Webhook.SecretFile != "":
 		return at("webhook.secret_file").says("webhook.secret_file: webhook.secrets is set too; keep one")
+	}
+	return nil
+}
+
+// checkRecipients finds those that can never be accepted.
+func (c *Config) checkRecipients() error {
+	if c.Domains == nil {
+		return nil
+	}
+	var names []string
+	for _, d := range c.Domains {
+		names = append(names, d.String())
+	}
+	ours, err := policy.AcceptDomains(names...)
+	if err != nil {
+		return at("domains").says("domains: %v", err)
+	}
+	for _, r := range c.Recipients {
+		path := smtp.ParsePath(r.String())
+		if ours.Check(context.Background(), policy.StageRcpt, &policy.Transaction{To: []policy.Recipient{{Path: path}}}) != nil {
+			return at("recipients", "domains").says("recipients: %s is in none of the domains, so that it would never be accepted; add %s to domains", r, path.Domain)
+		}
 	}
 	return nil
 }

@@ -143,7 +143,13 @@ func (hostnames) check(s string) (string, error) {
 }
 
 func (recipients) check(s string) (string, error) {
-	if at := strings.LastIndexByte(s, '@'); at < 0 || at == len(s)-1 || strings.ContainsAny(s, "<> \t\r\n") {
+	at := strings.LastIndexByte(s, '@')
+	bad := at < 0 || strings.ContainsAny(s, "<> \t\r\n")
+	if !bad {
+		_, err := domains{}.check(s[at+1:])
+		bad = err != nil || s[at+1:] == "*"
+	}
+	if bad {
 		return "", fmt.Errorf("%q is no address; write name@example.org, or @example.org for all of a domain", s)
 	}
 	return s, nil
