@@ -47,8 +47,9 @@ func newFacts(e *Exporter) facts {
 	var (
 		quick = prometheus.ExponentialBuckets(0.0005, 2, 16) // 0.5 ms to 16 s
 		slow  = prometheus.ExponentialBuckets(0.01, 4, 10)   // 10 ms to 44 min
-		long  = prometheus.ExponentialBuckets(0.1, 6, 10)    // 0.1 s to 12 days
-		sizes = prometheus.ExponentialBuckets(1024, 4, 9)    // 1 KiB to 64 MiB
+		// Up to give_up's default: a week.
+		long  = []float64{0.1, 1, 10, 60, 10 * 60, 3600, 6 * 3600, 24 * 3600, 3 * 24 * 3600, 7 * 24 * 3600}
+		sizes = prometheus.ExponentialBuckets(1024, 4, 9) // 1 KiB to 64 MiB
 	)
 	return facts{
 		connect:        e.counter("session_connect_total", "Connections taken.", "listener"),
