@@ -74,6 +74,9 @@ func TestADeliveryIsAbandonedTenSecondsPastItsDeadline(t *testing.T) {
 		if !errors.Is(s.ctx.Err(), context.DeadlineExceeded) {
 			t.Errorf("at the deadline ctx is %v", s.ctx.Err())
 		}
+		if why := context.Cause(s.ctx); !errors.Is(why, context.DeadlineExceeded) || why.Error() != "not done within the deadline of 1m0s" {
+			t.Errorf("and its cause %v", why)
+		}
 		r.after(10*time.Second - instant)
 		r.is(id, queue.StateLeased, 0)
 		if !readable(s.msg) {

@@ -17,6 +17,15 @@ var (
 	errForced = errors.New("closed by force")
 )
 
+// deadlineError is the cause of an attempt's context that reached its deadline.
+type deadlineError time.Duration
+
+func (d deadlineError) Error() string {
+	return fmt.Sprintf("not done within the deadline of %v", time.Duration(d))
+}
+
+func (deadlineError) Unwrap() error { return context.DeadlineExceeded }
+
 // An attempt's verdict is carried out by the adapter's own goroutine when it
 // returns, or by a timer's when it does not: whoever changes state first.
 const (
@@ -93,7 +102,7 @@ func (a *attempt) start(ctx context.Context) (context.Context, bool) {
 	}
 	a.asked = true
 	if d := p.cfg.Deadline; d > 0 {
-		ctx, a.cancel = context.WithTimeout(ctx, d)
+		ctx, a.cancel = context.WithTimeoutCause(ctx, d, deadlineError(d))
 		a.timer = time.AfterFunc(d+abandonAfter, a.abandon)
 	} else {
 		ctx, a.cancel = context.WithCancel(ctx)

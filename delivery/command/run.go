@@ -103,7 +103,7 @@ func (r *run) wait(ctx context.Context) error {
 	case readErr != nil:
 		return readErr
 	case r.killed.Load():
-		return fmt.Errorf("ended by SIGTERM and SIGKILL: %w%s", context.Cause(ctx), quoted(said))
+		return fmt.Errorf("stopped: %w%s", context.Cause(ctx), quoted(said))
 	case r.cmd.ProcessState == nil:
 		return werr
 	}
