@@ -44,9 +44,9 @@ code is 1 when anything was refused. A line of FILE that ends with LF alone is s
 	fs.IntVar(&f.Connections, "connections", 1, "`M` connections at once")
 	fs.StringVar(&f.size, "size", "", "`B` octets of a made-up message, such as 20MiB")
 	fs.StringVar(&f.Hello, "helo", "", "`NAME` to say in EHLO (default: our address)")
-	fs.StringVar(&f.TLS, "tls", send.TLSNone, "none, starttls, or implicit")
+	fs.StringVar(&f.TLS, "tls", send.TLSNone, "`MODE`: none, starttls, or implicit")
 	fs.BoolVar(&f.Insecure, "insecure", false, "take any certificate")
-	fs.DurationVar(&f.Timeout, "timeout", time.Minute, "for each exchange with the server")
+	fs.DurationVar(&f.Timeout, "timeout", time.Minute, "`DURATION` of each exchange with the server, at most")
 	fs.BoolVar(&f.json, "json", false, "print the summary as one JSON object")
 	return cmd
 }
