@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 
@@ -157,7 +158,7 @@ func openSpool(cfg *config.Config, hooks telemetry.Hooks) (*diskqueue.Queue, err
 	q, err := diskqueue.Open(path, spoolOptions(cfg, hooks))
 	switch {
 	case errors.Is(err, diskqueue.ErrLocked):
-		return nil, fmt.Errorf("spool %s: another process holds it; stop that one, or give this one a spool of its own with --spool DIR", path)
+		return nil, fmt.Errorf("spool %s: another process holds it, whose ID is in %s; stop that one, or give this one a spool of its own with --spool DIR", path, filepath.Join(path, "lock"))
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("spool %s: %w; make it writable for user %d, or give another with --spool DIR", path, err, os.Getuid())
 	case err != nil:
