@@ -95,6 +95,8 @@ func (c *Config) checkDelivery() error {
 		return at("command.argv").says(`command.argv: delivery.to names a program too; set delivery.to = "command"`)
 	case len(c.Webhook.Secrets) > 0 && c.Webhook.SecretFile != "":
 		return at("webhook.secret_file").says("webhook.secret_file: webhook.secrets is set too; keep one")
+	case c.Delivery.Workers.N < 1:
+		return at("delivery.workers").says(`delivery.workers: there must be one at least; to keep messages in the queue set delivery.to = "none"`)
 	}
 	return nil
 }
