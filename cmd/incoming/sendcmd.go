@@ -76,7 +76,7 @@ func (a *app) send(cmd *cobra.Command, f *sendFlags, args []string) error {
 	case sum.Failed > 0:
 		return fmt.Errorf("send: %d of %d messages were not accepted by %s", sum.Failed, sum.Failed+sum.Sent, f.Server)
 	case sum.Refused > 0:
-		return fmt.Errorf("send: %s refused %d recipients", f.Server, sum.Refused)
+		return fmt.Errorf("send: %s refused %s", f.Server, plural(sum.Refused, "recipient"))
 	}
 	return nil
 }

@@ -249,7 +249,7 @@ func (s *Summary) String() string {
 	text := fmt.Sprintf("%d sent, %d failed in %s: %.1f a second, latency p50 %s, p99 %s",
 		s.Sent, s.Failed, round(s.Elapsed), s.Rate(), round(s.P50), round(s.P99))
 	if s.Refused > 0 {
-		text += fmt.Sprintf("; %d recipients refused", s.Refused)
+		text += fmt.Sprintf("; recipients refused: %d", s.Refused)
 	}
 	return text
 }
