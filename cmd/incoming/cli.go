@@ -7,7 +7,6 @@ import (
 	"io"
 	"strings"
 
-	"github.com/incoming-mx/incoming/cmd/incoming/internal/config"
 	"github.com/spf13/cobra"
 )
 
@@ -120,14 +119,17 @@ func (a *app) report(err error) int {
 		return exitOK
 	}
 	var usage *usageError
-	var inFile *config.FileError
+	var inFile interface { // of this process, or of the daemon
+		error
+		Place() string
+	}
 	line := "incoming: " + oneLine(err)
 	switch {
 	case errors.As(err, &usage):
 		fmt.Fprintf(a.stderr, "%s; see %s --help\n", line, usage.help)
 		return exitUsage
 	case errors.As(err, &inFile):
-		fmt.Fprintf(a.stderr, "%s\n%s", line, inFile.Excerpt)
+		fmt.Fprintf(a.stderr, "%s\n%s", line, inFile.Place())
 	default:
 		fmt.Fprintln(a.stderr, line)
 	}
@@ -139,6 +141,12 @@ func (a *app) report(err error) int {
 func oneLine(err error) string {
 	return strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\n", "; "), "incoming: ")
 }
+
+// plain is an error that says itself in one line.
+type plain struct{ error }
+
+func (p plain) Error() string { return oneLine(p.error) }
+func (p plain) Unwrap() error { return p.error }
 
 // note tells the operator something that is no error.
 func (a *app) note(format string, args ...any) {

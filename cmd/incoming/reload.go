@@ -26,7 +26,7 @@ func (d *daemon) reloadNow(ctx context.Context) (*control.Report, error) {
 	r, err := d.reload(ctx)
 	if err != nil {
 		d.log.Error("reload failed; nothing was changed", "error", oneLine(err))
-		return nil, errors.New(oneLine(err))
+		return nil, plain{err}
 	}
 	for _, line := range reportLines(r) {
 		d.log.Info("reload: " + line)

@@ -28,6 +28,9 @@ func (e *FileError) Error() string {
 	return msg
 }
 
+// Place is the Excerpt.
+func (e *FileError) Place() string { return e.Excerpt }
+
 // explain turns the decoder's error into a FileError in our words.
 func explain(path string, text []byte, err error) error {
 	var missing *toml.StrictMissingError

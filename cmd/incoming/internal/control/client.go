@@ -63,7 +63,7 @@ func (c *Client) post(ctx context.Context, name string, q any) (*http.Response, 
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&f); err != nil {
 		return nil, fmt.Errorf("control socket %s: %s, and no reason: is the daemon of another version?", c.path, resp.Status)
 	}
-	return nil, &remoteError{text: f.Error, kind: kinds()[f.Kind]}
+	return nil, &remoteError{text: f.Error, kind: kinds()[f.Kind], place: f.Place}
 }
 
 // call sends q and reads the answer into answer; nil wants none.

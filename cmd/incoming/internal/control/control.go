@@ -66,6 +66,22 @@ type line struct {
 type failure struct {
 	Error string
 	Kind  string `json:",omitempty"` // one of kinds, for errors.Is at the other end
+	Place string `json:",omitempty"` // what a placed error has to show
+}
+
+// placed is an error that shows the place of a fault in a file: some lines of
+// that, or nothing.
+type placed interface {
+	error
+	Place() string
+}
+
+func placeOf(err error) string {
+	var p placed
+	if errors.As(err, &p) {
+		return p.Place()
+	}
+	return ""
 }
 
 // brokenOff is the trailer that says why a message could not be read to its end.
@@ -94,9 +110,13 @@ func kindOf(err error) string {
 
 // remoteError is an error of the daemon, as the client returns it.
 type remoteError struct {
-	text string
-	kind error
+	text  string
+	kind  error
+	place string
 }
 
+var _ placed = (*remoteError)(nil)
+
 func (e *remoteError) Error() string { return e.text }
+func (e *remoteError) Place() string { return e.place }
 func (e *remoteError) Unwrap() error { return e.kind }

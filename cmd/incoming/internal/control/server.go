@@ -86,7 +86,7 @@ func decode(w http.ResponseWriter, r *http.Request, into any) bool {
 
 func fail(w http.ResponseWriter, status int, err error) {
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(failure{Error: err.Error(), Kind: kindOf(err)}) // as above
+	_ = json.NewEncoder(w).Encode(failure{Error: err.Error(), Kind: kindOf(err), Place: placeOf(err)}) // as above
 }
 
 func (d Daemon) list(w http.ResponseWriter, r *http.Request) {
