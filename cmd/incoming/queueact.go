@@ -60,7 +60,7 @@ How many there are is said first, and asked; --yes does it without asking.`,
 		if err := choice.decided(cmd, ids); err != nil {
 			return err
 		}
-		return f.work(cmd, func(s spool) error {
+		return a.work(cmd, f, func(s spool) error {
 			chosen, err := a.choose(cmd, s, what, &choice, ids)
 			if err != nil {
 				return err

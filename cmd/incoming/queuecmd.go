@@ -55,8 +55,8 @@ func (f *spoolFlags) look(cmd *cobra.Command, at func(view) error) error {
 }
 
 // work opens the spool, does something with it, and closes it.
-func (f *spoolFlags) work(cmd *cobra.Command, on func(spool) error) error {
-	s, err := f.spool(cmd.Context())
+func (a *app) work(cmd *cobra.Command, f *spoolFlags, on func(spool) error) error {
+	s, err := f.spool(cmd.Context(), a.note)
 	if err != nil {
 		return err
 	}
@@ -189,7 +189,7 @@ func (a *app) pauseCommand(f *spoolFlags, pause bool) *cobra.Command {
 		cmd.Use, cmd.Short = "resume", "Let deliveries go on"
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return f.work(cmd, func(s spool) error {
+		return a.work(cmd, f, func(s spool) error {
 			act, said := s.Pause, "paused"
 			if !pause {
 				act, said = s.Resume, "resumed"

@@ -16,6 +16,7 @@ import (
 	"github.com/incoming-mx/incoming/cmd/incoming/internal/control"
 	"github.com/incoming-mx/incoming/queue"
 	"github.com/incoming-mx/incoming/queue/diskqueue"
+	"github.com/incoming-mx/incoming/telemetry"
 	"github.com/spf13/cobra"
 )
 
@@ -85,10 +86,14 @@ func (f *spoolFlags) view(ctx context.Context) (view, error) {
 	})
 }
 
-// spool opens the spool for work.
-func (f *spoolFlags) spool(ctx context.Context) (spool, error) {
+// spool opens the spool for work. What opening sets aside is said, and no dead
+// letter is removed for its age: that is the daemon's, which knows how long they
+// are kept.
+func (f *spoolFlags) spool(ctx context.Context, note func(string, ...any)) (spool, error) {
 	return open(ctx, f, func(c *control.Client) spool { return c }, func(dir string) (spool, error) {
-		q, err := diskqueue.Open(dir, nil)
+		q, err := diskqueue.Open(dir, &diskqueue.Options{DeadSweep: -1, Hooks: telemetry.Hooks{
+			SpoolError: func(e telemetry.SpoolError) { note("%v", e.Err) },
+		}})
 		if err != nil {
 			return nil, err
 		}
