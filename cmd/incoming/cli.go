@@ -47,6 +47,7 @@ func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "incoming",
 		Short:         "Receive mail by SMTP, keep it safe, hand it to an application",
+		Version:       thisVersion(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
@@ -57,6 +58,8 @@ func (a *app) root() *cobra.Command {
 			return unknownCommand(cmd, args[0])
 		},
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.Flags().Bool("version", false, `as "incoming version"`) // cobra would give it a -v, which is verbose to many
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usagef(cmd, "%w", err) })
 	root.AddCommand(a.serveCommand(), a.checkCommand(), a.configCommand(), a.queueCommand(), a.sessionsCommand(),
 		a.reloadCommand(), a.sendCommand(), a.versionCommand(), a.manCommand())

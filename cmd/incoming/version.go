@@ -14,11 +14,15 @@ func (a *app) versionCommand() *cobra.Command {
 		Short: "Print what was built, from what",
 		Args:  args(0, 0, ""),
 		RunE: func(*cobra.Command, []string) error {
-			info, _ := debug.ReadBuildInfo()
-			_, err := fmt.Fprintln(a.stdout, version(info))
+			_, err := fmt.Fprintln(a.stdout, thisVersion())
 			return err
 		},
 	}
+}
+
+func thisVersion() string {
+	info, _ := debug.ReadBuildInfo() // nil when there is none
+	return version(info)
 }
 
 // version is what the build knows of itself; nothing in it is written by hand.
