@@ -136,7 +136,17 @@ func (d *daemon) drainTime() string {
 
 // controlled is what the control socket offers.
 func (d *daemon) controlled() control.Daemon {
-	return control.Daemon{Queue: operated{d.queue, d.log}, Depth: d.queue.Depth, Sessions: d.sessions, Reload: d.reloadNow}
+	return control.Daemon{Queue: operated{d.queue, d.log}, Stats: d.stats, Sessions: d.sessions, Reload: d.reloadNow}
+}
+
+func (d *daemon) stats() control.Stats {
+	st := control.Stats{Depth: d.queue.Depth(), Paused: d.queue.Paused()}
+	if pool := d.server.Status().Delivery; pool != nil {
+		st.Held = pool.Held
+	} else {
+		st.None = true
+	}
+	return st
 }
 
 func (d *daemon) sessions() []control.Session {

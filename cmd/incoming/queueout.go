@@ -161,12 +161,19 @@ func (a *app) writeStats(f *spoolFlags, s control.Stats) error {
 	if f.json {
 		return json.NewEncoder(a.stdout).Encode(map[string]any{
 			"ready": s.Ready, "waiting": s.Waiting, "leased": s.Leased, "dead": s.Dead, "drafts": s.Drafts,
-			"oldest_age_seconds": age.Seconds(), "paused": s.Paused,
+			"oldest_age_seconds": age.Seconds(), "paused": s.Paused, "held": s.Held,
 		})
 	}
 	state := "going on"
-	if s.Paused {
+	switch {
+	case s.Paused:
 		state = "paused"
+	case s.Down:
+		state = "none: the daemon is not running"
+	case s.None:
+		state = "none: messages stay in the queue"
+	case s.Held:
+		state = "held back: the application keeps failing, and is tried each 10 s"
 	}
 	_, err := fmt.Fprintf(a.stdout, "ready       %6d\nwaiting     %6d\nleased      %6d\ndead        %6d\nreceiving   %6d\noldest      %6s\ndeliveries  %s\n",
 		s.Ready, s.Waiting, s.Leased, s.Dead, s.Drafts, span(age), state)

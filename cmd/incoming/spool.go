@@ -179,7 +179,7 @@ func stats(ctx context.Context, v view) (control.Stats, error) {
 	if c, ok := v.(*control.Client); ok {
 		return c.Stats(ctx)
 	}
-	st := control.Stats{Paused: v.Paused()}
+	st := control.Stats{Paused: v.Paused(), Down: true}
 	var err error
 	if i, ok := v.(*diskqueue.Inspection); ok {
 		st.Depth, err = i.Depth()

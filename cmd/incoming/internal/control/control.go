@@ -45,13 +45,16 @@ type Report struct {
 // Stats counts the queue.
 type Stats struct {
 	queue.Depth
-	Paused bool
+	Paused bool // deliveries are, by an operator
+	Held   bool // deliveries are held back: the application has failed too often
+	None   bool // there is nothing to deliver to
+	Down   bool // no daemon runs
 }
 
 // Daemon is what a Server is asked for.
 type Daemon struct {
 	Queue    queue.Inspector
-	Depth    func() queue.Depth
+	Stats    func() Stats
 	Sessions func() []Session
 	Reload   func(context.Context) (*Report, error)
 }

@@ -94,8 +94,10 @@ func start(t *testing.T, f *fake) *Client {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	d := Daemon{
-		Queue:    f,
-		Depth:    func() queue.Depth { return queue.Depth{Ready: 2, Dead: 1, Oldest: time.Unix(5, 0).UTC()} },
+		Queue: f,
+		Stats: func() Stats {
+			return Stats{Depth: queue.Depth{Ready: 2, Dead: 1, Oldest: time.Unix(5, 0).UTC()}, Paused: f.paused, Held: true}
+		},
 		Sessions: func() []Session { return []Session{{ID: "s1", Peer: "192.0.2.1:5"}} },
 		Reload: func(context.Context) (*Report, error) {
 			if f.paused {
@@ -200,7 +202,7 @@ func TestActsAreDone(t *testing.T) {
 		t.Errorf("resume: %v", err)
 	}
 	s, err := c.Stats(t.Context())
-	if want := (Stats{Depth: queue.Depth{Ready: 2, Dead: 1, Oldest: time.Unix(5, 0).UTC()}}); err != nil || s != want {
+	if want := (Stats{Depth: queue.Depth{Ready: 2, Dead: 1, Oldest: time.Unix(5, 0).UTC()}, Held: true}); err != nil || s != want {
 		t.Errorf("stats: %+v, %v", s, err)
 	}
 	if ss, err := c.Sessions(t.Context()); err != nil || len(ss) != 1 || ss[0].ID != "s1" {

@@ -47,9 +47,7 @@ func (d Daemon) handler() http.Handler {
 	handle(mux, "delete", act(d.Queue.Delete))
 	handle(mux, "pause", func(ctx context.Context, _ struct{}) (any, error) { return nil, d.Queue.Pause(ctx) })
 	handle(mux, "resume", func(ctx context.Context, _ struct{}) (any, error) { return nil, d.Queue.Resume(ctx) })
-	handle(mux, "stats", func(context.Context, struct{}) (any, error) {
-		return Stats{Depth: d.Depth(), Paused: d.Queue.Paused()}, nil
-	})
+	handle(mux, "stats", func(context.Context, struct{}) (any, error) { return d.Stats(), nil })
 	handle(mux, "sessions", func(context.Context, struct{}) (any, error) { return d.Sessions(), nil })
 	handle(mux, "reload", func(ctx context.Context, _ struct{}) (any, error) { return d.Reload(ctx) })
 	return mux
