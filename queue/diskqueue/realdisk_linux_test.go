@@ -121,6 +121,13 @@ func TestAFullDiskStopsNoVerdict(t *testing.T) {
 	ctx := context.Background()
 	q := realQueue(t, mounted(t, "size=4m,nr_inodes=5000"), vfs.OS{})
 	n := q.fill(letter + strings.Repeat("x", 100_000))
+	until(t, "what did not get in is removed", func() bool {
+		staged, err := os.ReadDir(filepath.Join(q.Dir(), "incoming"))
+		must(t, err)
+		removed, err := os.ReadDir(filepath.Join(q.Dir(), "trash"))
+		must(t, err)
+		return len(staged)+len(removed) == 0
+	})
 	must(t, os.WriteFile(filepath.Join(q.Dir(), ".rest"), nil, 0o600))
 	rest, err := os.OpenFile(filepath.Join(q.Dir(), ".rest"), os.O_WRONLY, 0)
 	must(t, err)
