@@ -178,19 +178,32 @@ func (s *segment) create(dir string, sync bool) (err error) {
 	}
 	s.file = f
 	if err = f.Preallocate(s.size); err == nil {
-		zeros := make([]byte, min(s.size, 1<<20))
-		for at := int64(0); at < s.size && err == nil; at += int64(len(zeros)) {
-			_, err = f.WriteAt(zeros[:min(int64(len(zeros)), s.size-at)], at)
-		}
+		err = s.blank(f, sync)
 	}
 	if err == nil && sync {
-		if err = asSyncError(f.Sync()); err == nil {
-			err = asSyncError(s.fs.SyncDir(dir))
-		}
+		err = asSyncError(s.fs.SyncDir(dir))
 	}
 	if err != nil {
 		_ = s.close()           // what it holds is of no use
 		_ = s.fs.Remove(s.path) // a segment that is not whole is removed by the next open at the latest
 	}
 	return err
+}
+
+// blank writes zeros all over a new file. It syncs them bit by bit: messages
+// are synced to the same disk meanwhile, and would wait behind all of them.
+func (s *segment) blank(f vfs.File, sync bool) error {
+	zeros := make([]byte, min(s.size, 256<<10))
+	for at := int64(0); at < s.size; at += int64(len(zeros)) {
+		if _, err := f.WriteAt(zeros[:min(int64(len(zeros)), s.size-at)], at); err != nil {
+			return err
+		}
+		if !sync {
+			continue
+		}
+		if err := f.Sync(); err != nil {
+			return asSyncError(err)
+		}
+	}
+	return nil
 }
