@@ -306,8 +306,9 @@ func (d *directory) bury(e *entry, n *note) error {
 }
 
 // entomb makes a dead letter of what was not in a directory. It is built in
-// staging with its dead.json, so that a crash at any moment leaves it on its way
-// to dead/. A record or text that is not known is left out.
+// staging, its dead.json last: from then on a crash leaves it on its way to
+// dead/, before that it leaves what is incomplete, or once more what there is. A
+// record or text that is not known is left out.
 func (d *directory) entomb(id queue.ID, r *record, text []byte, n *note) (err error) {
 	if err := d.fs.Mkdir(d.path(inIncoming, string(id))); err != nil {
 		return err
@@ -329,20 +330,24 @@ func (d *directory) entomb(id queue.ID, r *record, text []byte, n *note) (err er
 	if text != nil {
 		files[rawFile] = text
 	}
-	for _, name := range asDead {
+	for _, name := range []string{rawFile, metaFile} {
 		if b, ok := files[name]; ok {
 			if err := d.writeFile(d.path(inIncoming, string(id), name), b); err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
 		}
 	}
-	if err := d.syncDir(d.path(inIncoming, string(id))); err != nil {
+	if err := d.replace(d.path(inIncoming, string(id)), deadTmp, deadFile, files[deadFile]); err != nil {
 		return err
 	}
 	if err := d.fs.Rename(d.path(inIncoming, string(id)), d.path(inDead, string(id))); err != nil {
 		return err
 	}
-	return d.syncDir(d.path(inDead))
+	if err := d.syncDir(d.path(inDead)); err != nil {
+		d.trash.clear(inDead, id)
+		return err
+	}
+	return nil
 }
 
 // requeue keeps dead.json until the message is live for good: a crash leaves it

@@ -12,7 +12,7 @@ func dumpJournal(fsys vfs.FS, root string) string {
 	var b strings.Builder
 	d := newDirectory(fsys, root, true)
 	j := newJournal(d, 12<<10, true)
-	l := &loaded{}
+	l := &loaded{holes: map[*segment]error{}}
 	lives, err := j.list(l)
 	fmt.Fprintf(&b, "%d free, %d broken, %v\n", len(j.free), len(l.broken), err)
 	for _, s := range lives {

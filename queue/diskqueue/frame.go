@@ -11,11 +11,14 @@ import (
 // What the journal's files are made of: docs/disk-format.md has the layout in
 // full. All numbers are little-endian.
 const (
-	// headerSize is what is written of a segment's first block; records begin
-	// behind the block, so that no record shares one with the header.
-	headerSize  = 64
-	firstRecord = 4096
-	trailerSize = 48
+	// A header is written twice into a segment's first block, the second time
+	// at secondHeader, for what is in a segment is worth nothing without.
+	// Records begin behind the block, so that no record shares one with it.
+	headerSize   = 64
+	secondHeader = 2048
+	headersSize  = secondHeader + headerSize
+	firstRecord  = 4096
+	trailerSize  = 48
 
 	// frameSize is what stands before the ID, the meta and the text of a
 	// record. Records begin at multiples of frameAlign.
@@ -53,14 +56,16 @@ type segmentHeader struct {
 	salt uint64
 }
 
+// encode is what is written where a segment begins.
 func (h *segmentHeader) encode() []byte {
-	b := make([]byte, headerSize)
+	b := make([]byte, headersSize)
 	copy(b, headerMagic[:])
 	binary.LittleEndian.PutUint32(b[8:], journalVersion)
 	binary.LittleEndian.PutUint64(b[16:], uint64(h.size))
 	binary.LittleEndian.PutUint64(b[24:], h.seq)
 	binary.LittleEndian.PutUint64(b[32:], h.salt)
 	binary.LittleEndian.PutUint32(b[60:], crc32.Checksum(b[:60], castagnoli))
+	copy(b[secondHeader:], b[:headerSize])
 	return b
 }
 
@@ -74,12 +79,26 @@ const (
 	headerBroken                    // it was something, and is not whole
 )
 
+// decodeHeaders reads what a segment begins with, from whichever header is
+// whole.
+func decodeHeaders(b []byte) (segmentHeader, headerState) {
+	first, state := decodeHeader(b[:headerSize])
+	second, other := decodeHeader(b[secondHeader:headersSize])
+	switch {
+	case state == headerLive || state == headerLater:
+		return first, state
+	case other == headerLive || other == headerLater || other == headerBroken:
+		return second, other
+	}
+	return first, state
+}
+
 // decodeHeader tells a life that ended (its first octet is zero), one whose
 // beginning was torn (the checksum was written last, and is not there), and
 // one that was damaged.
 func decodeHeader(b []byte) (segmentHeader, headerState) {
 	var h segmentHeader
-	if len(b) < headerSize || b[0] == 0 || binary.LittleEndian.Uint32(b[60:]) == 0 {
+	if b[0] == 0 || binary.LittleEndian.Uint32(b[60:]) == 0 {
 		return h, headerFree
 	}
 	if crc32.Checksum(b[:60], castagnoli) != binary.LittleEndian.Uint32(b[60:]) {

@@ -51,9 +51,10 @@ func inspect(dir string, fsys vfs.FS) (*Inspection, error) {
 		return nil, err
 	}
 	j := newJournal(d, segmentSize, false)
+	j.files.readOnly = true
 	l, err := j.load()
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("diskqueue: journal: %w", err), lock.Close())
+		return nil, errors.Join(fmt.Errorf("diskqueue: journal: %w", err), j.closeFiles(), lock.Close())
 	}
 	for id := range l.leased {
 		if e := l.entries[id]; e != nil {

@@ -1,13 +1,15 @@
 package diskqueue
 
 import (
-	"encoding/binary"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/incoming-mx/incoming/internal/vfs"
@@ -35,9 +37,14 @@ const (
 	// mostFree is how many free segments are kept.
 	mostFree = 4
 
+	// mostSegment is the longest segment that is taken for one.
+	mostSegment = 1 << 30
+
 	// mostRecent is how many records are remembered between their commit and
-	// their lease, so that these need not be read.
-	mostRecent = 1024
+	// their lease, so that these need not be read; and mostRemembered the
+	// longest meta of one.
+	mostRecent     = 1024
+	mostRemembered = 4096
 )
 
 // spot is where a message lies in the journal. It is guarded by the journal's
@@ -58,11 +65,15 @@ type spot struct {
 type journal struct {
 	d           *directory
 	fs          vfs.FS
+	files       openFiles
 	dir         string
 	segmentSize int64 // of a new one
 	noSync      bool
 	commits     bool // whether new messages may come; else it only empties itself
 	report      func(op string, id queue.ID, err error)
+	// distrust is told of a message that cannot be read, though nobody has
+	// leased it.
+	distrust func(*spot, error)
 
 	// What has been asked for.
 	requests sync.Pool // of *request
@@ -79,6 +90,7 @@ type journal struct {
 	making sync.Mutex // one at a time makes segments
 	number int        // of the last file made; guarded by making
 	stock  chan struct{}
+	short  atomic.Bool // the last one could not be made
 
 	recentMu sync.Mutex
 	recent   map[queue.ID]*record
@@ -92,7 +104,9 @@ type journal struct {
 	taken    []*request            // to be used again
 	batch    []*request            // what is in buf
 	buf      []byte
-	again    []*request // what could not be written and nobody waits for
+	again    []*request // messages that are no more, which could not be written
+	why      error      // of the last thing that could not be
+	told     bool       // of that, in this turn
 	unsynced bool
 	timer    *time.Timer
 	leased   map[queue.ID]*segment // where it says that a message is in delivery
@@ -100,6 +114,7 @@ type journal struct {
 	moving   *segment
 	moved    int // of its spots
 	pressed  bool
+	did      struct{ emptied, ended, relieved, owed int } // for tests
 }
 
 var _ tier = (*journal)(nil)
@@ -112,7 +127,8 @@ type request struct {
 	meta           []byte
 	body           *body // of a message
 	received, next int64
-	target         *segment // of kindRemoved, when the spot does not say
+	target         *segment // of kindRemoved: where it lay,
+	life           uint64   // in which life
 	done           chan error
 	waits          bool // somebody waits for it to be written
 	durable        bool // and synced
@@ -124,6 +140,7 @@ func newJournal(d *directory, size int64, commits bool) *journal {
 	j := &journal{
 		d:           d,
 		fs:          d.fs,
+		files:       openFiles{fs: d.fs},
 		dir:         filepath.Join(d.root, journalDir),
 		segmentSize: size,
 		noSync:      d.noSync,
@@ -170,7 +187,9 @@ func (j *journal) commit(e *entry, r *record, b *body) error {
 	}
 	e.spot = sp
 	e.setPlace(inJournal)
-	j.remember(r)
+	if len(meta) <= mostRemembered {
+		j.remember(r)
+	}
 	return nil
 }
 
@@ -187,8 +206,10 @@ func (j *journal) lease(e *entry) (*record, error) {
 	return r, j.claim(e)
 }
 
-// claim says that a message is in delivery. Nobody waits for that.
+// claim says that a message is in delivery. Nobody waits for that. What is
+// remembered of it is from now on what its holder knows.
 func (j *journal) claim(e *entry) error {
+	j.recall(e.id)
 	j.ask(request{kind: kindLeased, id: e.id, sp: e.spot})
 	return nil
 }
@@ -224,7 +245,18 @@ func (j *journal) updateOf(k kind, e *entry, r *record) (request, error) {
 		return request{}, fmt.Errorf("meta of %d octets: %w", len(meta), errTooLong)
 	}
 	return request{kind: k, id: e.id, sp: e.spot, meta: meta,
-		received: r.ReceivedAt.UnixMilli(), next: dueMilli(r.NextAttempt)}, nil
+		received: r.ReceivedAt.UnixMilli(), next: dueIn(r)}, nil
+}
+
+// nobodyOwed is when a message is due of which nothing is left to be done but
+// to write that it is no more.
+const nobodyOwed = math.MinInt64
+
+func dueIn(r *record) int64 {
+	if len(r.Envelope.RcptTo) == 0 && len(r.Settled) > 0 {
+		return nobodyOwed
+	}
+	return dueMilli(r.NextAttempt)
 }
 
 // remove ends a message. Nobody waits for that: what a power cut brings back is
@@ -239,15 +271,25 @@ func (j *journal) remove(e *entry) error {
 }
 
 // bury writes a dead letter's directory, durably, and then ends the message
-// here. A power cut in between leaves it in both, and then it is dead.
+// here. A power cut in between leaves it in both, and then it is dead. Of one
+// that is corrupt it keeps what can be read.
 func (j *journal) bury(e *entry, n *note) error {
+	passes := func(err error) bool {
+		_, broken := isBroken(err)
+		return err == nil || broken || n.Kind == queue.KindCorrupt && kindOf(err) != queue.ErrBusy
+	}
 	f, err := j.readFrame(e.spot)
-	if _, broken := isBroken(err); err != nil && !broken {
+	if !passes(err) {
 		return err
 	}
-	r, err := j.read(e)
-	if _, broken := isBroken(err); err != nil && !broken {
+	r, err := j.readChecked(e, e.unverified)
+	if !passes(err) {
 		return err
+	}
+	if err != nil && f.meta != nil { // what it was before it last changed
+		if first, derr := decode(e.id, f.meta); derr == nil {
+			r = first
+		}
 	}
 	mu := j.d.mutexOf(e.id)
 	mu.Lock()
@@ -357,6 +399,10 @@ func (j *journal) readMeta(sp *spot, whole bool) ([]byte, error) {
 		return nil, err
 	}
 	defer seg.mu.RUnlock()
+	if whole {
+		f, err := seg.readFrame(off, n)
+		return f.meta, err
+	}
 	b := make([]byte, min(n, firstRead))
 	if err := seg.readAt(b, off); err != nil {
 		return nil, err
@@ -391,18 +437,20 @@ func (j *journal) readFrame(sp *spot) (frame, error) {
 	return seg.readFrame(off, n)
 }
 
+// readFrame returns, with an error, what there is of the record, but for an
+// error of the process's own.
 func (s *segment) readFrame(off, n int64) (frame, error) {
-	b := make([]byte, n)
-	if err := s.readAt(b, off); err != nil {
+	b, holes, err := s.salvage(off, n)
+	if err != nil {
 		return frame{}, err
 	}
 	h, ok := decodeFrameHeader(b, s.salt)
 	if !ok || h.length != n {
-		return frame{}, s.notRecord(off)
+		return frame{text: b}, cmp.Or(holes, s.notRecord(off))
 	}
 	f, whole := decodeFrame(b, h)
 	if !whole {
-		return f, s.notRecord(off)
+		return f, cmp.Or(holes, s.notRecord(off))
 	}
 	return f, nil
 }
@@ -490,8 +538,3 @@ func (j *journal) submit(q *request) {
 // poke lets the goroutine look again at what it could not do: it asks for
 // nothing.
 func (j *journal) poke() { j.ask(request{}) }
-
-// removedMeta names the life that a message lay in which is no more.
-func removedMeta(target *segment) []byte {
-	return binary.LittleEndian.AppendUint64(nil, target.seq)
-}

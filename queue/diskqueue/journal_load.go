@@ -22,11 +22,15 @@ type loaded struct {
 	leased map[queue.ID]*segment
 	// bad is what is not whole and was not said to be no more.
 	bad []badIn
+	// copied is the messages that lie in more than one place.
+	copied map[queue.ID]bool
 	// unsealed is the segments that had to be read as a whole.
 	unsealed []*segment
 	// broken is the files whose beginning is damaged, useless those that were
-	// never finished.
-	broken, useless []string
+	// never finished, foreign what others left.
+	broken, useless, foreign []string
+	// holes is what could not be read of a segment that otherwise could.
+	holes map[*segment]error
 }
 
 type badIn struct {
@@ -37,7 +41,12 @@ type badIn struct {
 // load reads the journal's files, the oldest life first, and changes nothing.
 // The error is that of what cannot be read at all.
 func (j *journal) load() (*loaded, error) {
-	l := &loaded{entries: make(map[queue.ID]*entry), leased: make(map[queue.ID]*segment)}
+	l := &loaded{
+		entries: make(map[queue.ID]*entry),
+		leased:  make(map[queue.ID]*segment),
+		copied:  make(map[queue.ID]bool),
+		holes:   make(map[*segment]error),
+	}
 	lives, err := j.list(l)
 	if err != nil {
 		return nil, err
@@ -61,11 +70,12 @@ func (j *journal) list(l *loaded) (lives []*segment, err error) {
 	}
 	for _, name := range names {
 		n, err := strconv.Atoi(strings.TrimSuffix(name.Name(), ".seg"))
-		if err != nil || name.Name() != segmentName(n) {
-			continue // not ours
+		if err != nil || n <= 0 || name.Name() != segmentName(n) {
+			l.foreign = append(l.foreign, name.Name())
+			continue
 		}
 		j.number = max(j.number, n)
-		s := &segment{fs: j.fs, path: filepath.Join(j.dir, name.Name()), owes: make(map[*segment]int64)}
+		s := &segment{files: &j.files, path: filepath.Join(j.dir, name.Name()), owes: make(map[*segment]int64)}
 		if lives, err = j.sort(l, lives, s); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.path, err)
 		}
@@ -79,17 +89,22 @@ func (j *journal) sort(l *loaded, lives []*segment, s *segment) ([]*segment, err
 	if err != nil {
 		return nil, err
 	}
-	b := make([]byte, headerSize)
-	if st.Size() >= headerSize {
-		if err := s.readAt(b, 0); err != nil {
-			return nil, err
-		}
+	if !st.Mode().IsRegular() {
+		l.foreign = append(l.foreign, filepath.Base(s.path))
+		return lives, nil
 	}
-	h, state := decodeHeader(b)
+	b, holes, err := s.salvage(0, headersSize)
+	if err != nil {
+		return nil, err
+	}
+	h, state := decodeHeaders(b)
+	if _, short := isBroken(holes); holes != nil && !short && state == headerFree {
+		state = headerBroken // nobody knows what it held
+	}
 	switch {
 	case state == headerLater:
 		return nil, errors.New("written by a later version than this one")
-	case state == headerBroken || state == headerLive && (h.size > st.Size() || h.size < 2*firstRecord):
+	case state == headerBroken || state == headerLive && (h.size < 2*firstRecord || h.size > mostSegment):
 		l.broken = append(l.broken, s.path)
 	case state == headerFree && st.Size() != j.segmentSize:
 		l.useless = append(l.useless, s.path)
@@ -101,6 +116,9 @@ func (j *journal) sort(l *loaded, lives []*segment, s *segment) ([]*segment, err
 		j.seq = max(j.seq, s.seq)
 		j.lives[s] = struct{}{}
 		j.checked[s] = struct{}{}
+		if st.Size() < s.size {
+			l.holes[s] = &brokenError{fmt.Sprintf("%s has %d octets in place of %d", s.path, st.Size(), s.size)}
+		}
 		return append(lives, s), nil
 	}
 	return lives, nil
@@ -109,10 +127,10 @@ func (j *journal) sort(l *loaded, lives []*segment, s *segment) ([]*segment, err
 // replay does what the records of a segment say.
 func (j *journal) replay(l *loaded, s *segment) error {
 	records, ok, err := s.readFooter()
-	if err != nil {
+	if err != nil && kindOf(err) == queue.ErrBusy {
 		return err
 	}
-	if !ok {
+	if !ok { // or not to be read
 		if records, err = j.scan(l, s); err != nil {
 			return err
 		}
@@ -143,11 +161,14 @@ func (s *segment) readFooter() ([]footed, bool, error) {
 	return records, ok, nil
 }
 
-// scan reads all of a segment.
+// scan reads all of a segment that can be read.
 func (j *journal) scan(l *loaded, s *segment) ([]footed, error) {
-	b := make([]byte, s.size)
-	if err := s.readAt(b, 0); err != nil {
+	b, holes, err := s.salvage(0, s.size)
+	if err != nil {
 		return nil, err
+	}
+	if holes != nil {
+		l.holes[s] = holes
 	}
 	l.unsealed = append(l.unsealed, s)
 	found := scanFrames(b, s.salt)
@@ -183,6 +204,7 @@ func (l *loaded) apply(s *segment, r *footed, now int64, listed bool) {
 			e.spot.leave()
 			if e.spot.seg != s {
 				e.spot.seg.halfMoved = true
+				l.copied[r.id] = true
 			}
 		}
 		*e.spot = spot{seg: s, off: r.off, n: r.n}
@@ -193,6 +215,7 @@ func (l *loaded) apply(s *segment, r *footed, now int64, listed bool) {
 		}
 		e.spot.leaveMeta()
 		e.spot.metaSeg, e.spot.metaOff, e.spot.metaN = s, r.off, r.n
+		e.unverified = e.unverified || listed
 		if r.kind == kindRetried {
 			delete(l.leased, r.id)
 		}
@@ -203,7 +226,12 @@ func (l *loaded) apply(s *segment, r *footed, now int64, listed bool) {
 			return
 		}
 		if e.spot.seg != s {
-			e.spot.seg.owing(s, n)
+			s.owe(e.spot.seg, n)
+		}
+		if l.copied[r.id] {
+			// The record may name another copy's life. Emptying this segment
+			// would not say it again for the life of this one.
+			e.spot.seg.halfMoved = true
 		}
 		e.spot.leave()
 		*e.spot = spot{}
@@ -215,7 +243,9 @@ func (l *loaded) apply(s *segment, r *footed, now int64, listed bool) {
 		}
 		return
 	case kindReleased:
-		delete(l.leased, r.id)
+		if e == nil || e.at != nobodyOwed {
+			delete(l.leased, r.id)
+		}
 		return
 	}
 	s.alive += n
@@ -224,11 +254,10 @@ func (l *loaded) apply(s *segment, r *footed, now int64, listed bool) {
 	if r.next > now {
 		e.state = waiting
 	}
+	if r.next == nobodyOwed {
+		l.leased[r.id] = s // the end of that was not written
+	}
 }
-
-// owing notes that a segment holds n octets that are needed as long as this
-// life goes on.
-func (s *segment) owing(holder *segment, n int64) { holder.owes[s] += n }
 
 // leave and leaveMeta take a spot's octets from what counts.
 func (sp *spot) leave() {
@@ -249,6 +278,12 @@ func (r *recovery) openJournal(j *journal) (*loaded, error) {
 	l, err := j.load()
 	if err != nil {
 		return nil, err
+	}
+	for _, name := range l.foreign {
+		r.report(inJournal, name, errForeign)
+	}
+	for s, err := range l.holes {
+		r.report(inJournal, filepath.Base(s.path), err)
 	}
 	for _, path := range l.broken {
 		r.setSegmentAside(path)
@@ -298,17 +333,17 @@ func (r *recovery) setBadAside(j *journal, l *loaded) {
 		if b.id != "" && b.kind != kindMessage {
 			continue // of a message that is no more
 		}
-		if b.id == "" && !b.durable {
-			continue // torn, and so that nobody can tell what it was: nobody was promised it
+		if b.blank && !b.durable {
+			continue // what was never synced did not reach the disk: nobody was promised it
 		}
-		if err := r.setRecordAside(j, b); err != nil {
+		if err := r.setRecordAside(b); err != nil {
 			r.report(inJournal, string(b.id), err)
 			l.unsealed = slices.DeleteFunc(l.unsealed, func(s *segment) bool { return s == b.seg })
 		}
 	}
 }
 
-func (r *recovery) setRecordAside(j *journal, b badIn) error {
+func (r *recovery) setRecordAside(b badIn) error {
 	id := string(b.id)
 	where := fmt.Sprintf("at %d of %s", b.off, filepath.Base(b.seg.path))
 	reason, detail := incomplete, "a record "+where+" is not whole"
@@ -319,10 +354,6 @@ func (r *recovery) setRecordAside(j *journal, b badIn) error {
 	var rec *record
 	if id == "" {
 		id = fmt.Sprintf("journal-%d-%d", b.seg.seq, b.off)
-		text = make([]byte, b.n)
-		if err := b.seg.readAt(text, b.off); err != nil {
-			return err
-		}
 	} else if m, err := decode(b.id, b.meta); err == nil {
 		rec = m
 	}
@@ -342,8 +373,16 @@ func (r *recovery) setRecordAside(j *journal, b badIn) error {
 // the next open need not. What was bad in them is set aside.
 func (j *journal) sealAll(l *loaded) {
 	for _, s := range l.unsealed {
-		if err := s.seal(!j.noSync); err != nil {
+		var err error
+		if !j.noSync {
+			err = s.sync() // the process that wrote it may have been killed before it was synced
+		}
+		if err == nil {
+			err = s.seal(!j.noSync)
+		}
+		if err != nil {
 			j.report("journal", "", fmt.Errorf("seal %s: %w", filepath.Base(s.path), err))
+			s.uncertain = true
 		}
 		s.records = nil
 	}
@@ -372,7 +411,7 @@ func (r *recovery) takeInJournal(j *journal, l *loaded) {
 
 // giveBackInJournal is giveBack for what was in delivery.
 func (r *recovery) giveBackInJournal(j *journal, e *entry) {
-	rec, err := j.read(e)
+	rec, err := j.readChecked(e, e.unverified)
 	if err != nil {
 		r.report(inJournal, string(e.id), err)
 		return // it is leased, and then set aside
@@ -442,6 +481,15 @@ func (r *recovery) sameAsInJournal(j *journal, e, d *entry) (bool, error) {
 	}
 	if err != nil {
 		return false, err
+	}
+	if d.place() == inDead {
+		n, err := r.d.readNote(d)
+		if err != nil {
+			return false, err
+		}
+		if n.neverAccepted() {
+			return false, nil // its way to dead/ was cut short before its reason was there
+		}
 	}
 	other, err := r.d.read(d)
 	if _, broken := isBroken(err); broken {

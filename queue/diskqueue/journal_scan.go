@@ -16,9 +16,10 @@ type foundFrame struct {
 // badRecord is a part of a segment that is no whole record, though there is, or
 // must have been, one.
 type badRecord struct {
-	frame   // as far as it can be told; no id when it cannot
+	frame   // as far as it can be told; no id when it cannot: then text is all of it
 	off, n  int64
 	durable bool // it was whole once: later records were written when it was on the disk
+	blank   bool // nothing is there that looks like a record of this life
 }
 
 // scan is what a segment holds that has no footer.
@@ -38,9 +39,16 @@ func scanFrames(b []byte, salt uint64) scan {
 		if !ok || off+h.length > int64(len(b)) {
 			next := nextFrame(b, off+frameAlign, salt)
 			if next < 0 {
+				if last, was := tornFrame(b[off:], off, salt); was {
+					s.bad = append(s.bad, last)
+				}
 				break
 			}
-			s.bad = append(s.bad, badRecord{off: off, n: next - off})
+			bad, was := tornFrame(b[off:next], off, salt)
+			if !was {
+				bad = badRecord{frame: frame{text: b[off:next]}, off: off, n: next - off, blank: true}
+			}
+			s.bad = append(s.bad, bad)
 			off = next
 			continue
 		}
@@ -57,6 +65,37 @@ func scanFrames(b []byte, salt uint64) scan {
 		s.bad[i].durable = s.bad[i].off+s.bad[i].n <= durable
 	}
 	return s
+}
+
+// tornFrame tells whether a record begins in b though its frame is damaged: it
+// has the salt, or its checksum is that of a frame with the salt. One that says
+// of itself, with the lengths that belong to it, that it is no message is none.
+func tornFrame(b []byte, off int64, salt uint64) (bad badRecord, was bool) {
+	if len(b) < frameSize {
+		return bad, false
+	}
+	if binary.LittleEndian.Uint64(b[8:]) != salt {
+		head := bytes.Clone(b[:min(headSize, len(b))])
+		binary.LittleEndian.PutUint64(head[8:], salt)
+		h, ok := decodeFrameHeader(head, salt)
+		if !ok || h.length > int64(len(b)) {
+			return bad, false
+		}
+		f, _ := decodeFrame(b, h)
+		return badRecord{frame: f, off: off, n: h.length}, true
+	}
+	n := int64(binary.LittleEndian.Uint32(b[4:]))
+	metaLen, idLen := int64(binary.LittleEndian.Uint32(b[16:])), int64(b[25])
+	switch k := kind(b[24]); {
+	case k == kindRemoved && metaLen == 8 && n == frameSize+idLen+metaLen,
+		(k == kindUpdate || k == kindRetried) && n == frameSize+idLen+metaLen,
+		(k == kindLeased || k == kindReleased) && metaLen == 0 && n == frameSize+idLen:
+		return bad, false
+	}
+	if n < frameSize || n > int64(len(b)) {
+		n = int64(len(b))
+	}
+	return badRecord{frame: frame{text: b[:n]}, off: off, n: n}, true
 }
 
 // nextFrame finds the next place from off on where a record of this life
@@ -89,7 +128,7 @@ func (f *foundFrame) list() (footed, error) {
 		if err != nil {
 			return r, err
 		}
-		r.received, r.next = rec.ReceivedAt.UnixMilli(), dueMilli(rec.NextAttempt)
+		r.received, r.next = rec.ReceivedAt.UnixMilli(), dueIn(rec)
 	}
 	return r, nil
 }

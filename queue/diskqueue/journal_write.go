@@ -2,6 +2,7 @@ package diskqueue
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +11,8 @@ import (
 	"runtime"
 	"slices"
 	"time"
+
+	"github.com/incoming-mx/incoming/queue"
 )
 
 // start begins the work; close ends it when all that was asked for is done. To
@@ -20,7 +23,11 @@ func (j *journal) start() {
 }
 
 func (j *journal) close() {
-	if j == nil || j.done == nil {
+	if j == nil {
+		return
+	}
+	if j.done == nil {
+		_ = j.closeFiles() // only read from
 		return
 	}
 	j.reqMu.Lock()
@@ -74,7 +81,7 @@ func (j *journal) take() (batch []*request, last bool) {
 // write writes what was asked for, in order, and tells those who wait.
 func (j *journal) write(asked []*request) {
 	again := j.again
-	j.again = nil
+	j.again, j.told = nil, false
 	for _, q := range again {
 		j.append(q)
 	}
@@ -90,31 +97,34 @@ func (j *journal) write(asked []*request) {
 	j.syncDue = false
 	j.reqMu.Unlock()
 	j.flush(due)
+	if len(j.again) > 0 && kindOf(j.why) != queue.ErrSick { // else poke comes when all is well
+		j.wakeLater()
+	}
 }
 
 // append puts a record into the batch, having written that before if it has
 // grown big, and having gone over to another segment if it does not fit.
 func (j *journal) append(q *request) {
-	n := frameLen(q.id, int64(len(q.meta)), q.textLen())
-	if q.kind == kindRemoved {
-		if q.target == nil {
-			q.target = q.sp.seg
+	if q.kind == kindRemoved && !j.aim(q) {
+		if q.waits {
+			q.done <- nil
 		}
-		if q.target == nil {
-			return // removed before: it lay in what was never written
-		}
-		q.meta = removedMeta(q.target)
-		n += int64(len(q.meta))
+		return
 	}
+	n := frameLen(q.id, int64(len(q.meta)), q.textLen())
 	if len(j.buf) > mostBatch {
 		j.flush(false)
 	}
+	var err error
 	if j.active == nil || !j.active.room(q.id, int64(len(j.buf))+n) {
 		j.flush(false)
-		if err := j.rotate(q.isNew()); err != nil {
-			j.refuse(q, fmt.Errorf("segment: %w", err))
-			return
-		}
+		err = j.rotate(q.isNew())
+	} else if q.isNew() {
+		err = j.keepSpare()
+	}
+	if err != nil {
+		j.refuse(q, fmt.Errorf("segment: %w", err))
+		return
 	}
 	at := len(j.buf)
 	j.buf = beginFrame(j.buf, q.kind, j.active.salt, uint32(j.active.synced), q.id, q.meta, n)
@@ -125,6 +135,22 @@ func (j *journal) append(q *request) {
 	q.off, q.n = uint32(j.active.off+int64(at)), uint32(n)
 	j.active.footer += footedLen(q.id)
 	j.batch = append(j.batch, q)
+}
+
+// aim lets a record of kindRemoved name the life that the message lies in. It
+// reports false when that is over, so that there is nothing to say.
+func (j *journal) aim(q *request) bool {
+	if q.sp.seg != nil {
+		q.target, q.life = q.sp.seg, q.sp.seg.seq
+	}
+	if q.target == nil || q.target.seq != q.life {
+		return false
+	}
+	if _, lives := j.lives[q.target]; !lives {
+		return false
+	}
+	q.meta = binary.LittleEndian.AppendUint64(nil, q.life)
+	return true
 }
 
 // isNew tells a message that comes in from one that is moved.
@@ -148,19 +174,20 @@ func (b *body) appendTo(to []byte) []byte {
 	return to
 }
 
-// flush writes the batch. It syncs when something is to be durable, and when it is told to.
-func (j *journal) flush(sync bool) {
+// flush writes the batch. It syncs when something is to be durable, and when it
+// is told to. It reports false when it could not.
+func (j *journal) flush(sync bool) bool {
 	durable := slices.ContainsFunc(j.batch, func(q *request) bool { return q.durable })
 	sync = (sync && j.unsynced || durable) && !j.noSync
 	if len(j.buf) == 0 && !sync {
-		return
+		return true
 	}
 	var err error
 	if len(j.buf) > 0 {
 		err = j.active.write(j.buf, j.active.off, false)
 	}
 	if err == nil && sync {
-		err = j.sync()
+		err = j.active.sync()
 	}
 	batch := j.batch
 	j.batch = nil
@@ -180,20 +207,14 @@ func (j *journal) flush(sync bool) {
 	}
 	j.buf = j.buf[:0]
 	if j.unsynced {
-		j.syncLater()
+		j.wakeLater()
 	}
+	return err == nil
 }
 
-func (j *journal) sync() error {
-	f, err := j.active.open()
-	if err != nil {
-		return err
-	}
-	return asSyncError(f.Sync())
-}
-
-// syncLater sees to it that what was written is synced soon, whatever comes.
-func (j *journal) syncLater() {
+// wakeLater sees to it that what was written is synced soon, whatever comes,
+// and that what could not be written is tried again.
+func (j *journal) wakeLater() {
 	if j.timer == nil {
 		j.timer = time.AfterFunc(syncWithin, func() {
 			j.reqMu.Lock()
@@ -230,6 +251,10 @@ func (j *journal) apply(q *request) {
 	listed := footed{kind: q.kind, id: q.id, off: q.off, n: q.n, received: q.received, next: q.next}
 	a.records = append(a.records, listed)
 	n := aligned(int64(q.n))
+	if q.sp != nil && q.sp.seg != nil && q.sp.seg.stuck {
+		q.sp.seg.stuck = false // it may be what stood in the way
+		j.checked[q.sp.seg] = struct{}{}
+	}
 	switch q.kind {
 	case kindMessage:
 		if q.sp.seg != nil { // it is a copy, with the latest meta in it
@@ -263,23 +288,25 @@ func (j *journal) apply(q *request) {
 }
 
 func (j *journal) applyRemoved(q *request, n int64) {
-	a, target := j.active, q.target
-	if _, lives := j.lives[target]; !lives {
-		target = nil
-	}
+	a := j.active
 	switch {
-	case target == a && !a.copied[q.sp.off] && q.sp.seg == a:
+	case q.target == a && !a.copied[q.sp.off] && q.sp.seg == a:
 		a.ended = append(a.ended, q.id)
-	case target != nil && target != a:
-		a.owes[target] += n
+	case q.target != a:
+		a.owe(q.target, n)
 	}
-	if q.sp.seg == nil {
+	j.drop(q.sp)
+}
+
+// drop is called with mu held, when a message is no more.
+func (j *journal) drop(sp *spot) {
+	if sp.seg == nil {
 		return
 	}
-	q.sp.seg.alive -= aligned(int64(q.sp.n))
-	j.checked[q.sp.seg] = struct{}{}
-	j.forgetMeta(q.sp)
-	q.sp.seg = nil
+	sp.seg.alive -= aligned(int64(sp.n))
+	j.checked[sp.seg] = struct{}{}
+	j.forgetMeta(sp)
+	sp.seg = nil
 }
 
 // forgetMeta is called with mu held, when an update does not count any more.
@@ -293,26 +320,21 @@ func (j *journal) forgetMeta(sp *spot) {
 
 // fail is for a batch that was not written, or not synced. Nothing more is
 // written to a segment of which that is so: nobody knows what it holds. Who
-// waits is told. What nobody waits for is written to another segment, and so is
-// that the messages refused are no more, for they may be there.
+// waits is told; that the messages refused are no more is written to another
+// segment, for they may be there.
 func (j *journal) fail(batch []*request, err error) {
 	failed := j.active
+	failed.uncertain = true
 	j.retire()
 	j.unsynced = false
-	told := false
+	j.why = err
 	for _, q := range batch {
-		if !q.waits {
-			if !told {
-				told = true
-				j.report("journal", q.id, err)
-			}
-			j.again = append(j.again, q)
+		switch {
+		case !q.waits:
+			j.postpone(q, err)
 			continue
-		}
-		if q.isNew() {
-			j.again = append(j.again, &request{kind: kindRemoved, id: q.id, sp: q.sp, target: failed})
-		} else if q.kind == kindMessage {
-			failed.halfMoved = true // a copy may be there that nobody knows of
+		case q.isNew():
+			j.again = append(j.again, &request{kind: kindRemoved, id: q.id, sp: q.sp, target: failed, life: failed.seq})
 		}
 		q.done <- err
 	}
@@ -325,15 +347,35 @@ func (j *journal) retire() {
 		j.active.records, j.active.ended, j.active.copied = nil, nil, nil
 	}
 	j.active = nil
+	j.files.pin(nil)
 }
 
 // refuse is for one record for which there is no segment.
 func (j *journal) refuse(q *request, err error) {
+	j.why = err
 	if q.waits {
 		q.done <- err
 		return
 	}
-	j.report("journal", q.id, err)
+	j.postpone(q, err)
+}
+
+// postpone is for what could not be written and nobody waits for. A message that
+// is no more counts no more, and that is written when it can be. That one is in
+// delivery, or is not any more, is left out: after a crash an attempt is
+// counted, or not, that was none, or one.
+func (j *journal) postpone(q *request, err error) {
+	if !j.told {
+		j.told = true
+		j.report("journal", q.id, err)
+	}
+	if q.kind != kindRemoved {
+		return
+	}
+	j.mu.Lock()
+	j.drop(q.sp)
+	j.mu.Unlock()
+	delete(j.leased, q.id)
 	j.again = append(j.again, q)
 }
 
@@ -343,19 +385,18 @@ func (j *journal) rotate(message bool) error {
 	if err != nil {
 		return err
 	}
-	if j.active != nil {
-		if err := j.active.seal(!j.noSync); err != nil {
-			// It is read as a whole, then. Records in it that were not synced
-			// are of the kind that nobody waits for.
+	if j.flush(true) && j.active != nil {
+		if err := j.active.seal(!j.noSync); err != nil { // it is read as a whole, then
 			j.report("journal", "", fmt.Errorf("seal %s: %w", filepath.Base(j.active.path), err))
 		}
-		j.unsynced = false
 		j.retire()
 	}
 	j.seq++
+	j.files.pin(next)
 	if err := next.begin(j.seq, !j.noSync); err != nil {
 		j.lives[next] = struct{}{} // whether its life has begun nobody knows
 		j.checked[next] = struct{}{}
+		j.files.pin(nil)
 		return err
 	}
 	j.lives[next] = struct{}{}
@@ -383,6 +424,25 @@ func (j *journal) fresh(message bool) (*segment, error) {
 	}
 }
 
+// keepSpare is for a message that comes in while there is room for it: not
+// when what must not fail has no segment to go to.
+func (j *journal) keepSpare() error {
+	if j.spares() > 0 {
+		return nil
+	}
+	if err := j.make(); err != nil {
+		j.pressed = true
+		return err
+	}
+	return nil
+}
+
+func (j *journal) spares() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.free)
+}
+
 func (j *journal) restock() {
 	select {
 	case j.stock <- struct{}{}:
@@ -401,8 +461,10 @@ func (j *journal) make() error {
 		return nil
 	}
 	j.number++
-	s := &segment{fs: j.fs, path: filepath.Join(j.dir, segmentName(j.number)), size: j.segmentSize}
-	if err := s.create(j.dir, !j.noSync); err != nil {
+	s := &segment{files: &j.files, path: filepath.Join(j.dir, segmentName(j.number)), size: j.segmentSize}
+	err := s.create(j.dir, !j.noSync)
+	j.short.Store(err != nil)
+	if err != nil {
 		return err
 	}
 	j.mu.Lock()
@@ -430,7 +492,7 @@ func (j *journal) keepStock() {
 			s := j.free[len(j.free)-1]
 			j.free = j.free[:len(j.free)-1]
 			j.mu.Unlock()
-			if err := errors.Join(s.close(), j.fs.Remove(s.path)); err != nil {
+			if err := errors.Join(j.files.close(s), j.fs.Remove(s.path)); err != nil {
 				j.report("remove segment", "", err)
 			}
 		}
@@ -446,15 +508,27 @@ func (j *journal) tidy() {
 	for progress := true; progress; {
 		progress = false
 		for _, s := range slices.SortedFunc(maps.Keys(j.checked), byLife) { // the oldest first
-			progress = j.look(s) || progress
+			if !j.look(s) {
+				continue
+			}
+			if progress = true; j.isAsked() {
+				return // the rest can wait
+			}
 		}
 	}
-	if j.pressed && j.moving == nil {
+	if j.moving == nil && (j.pressed || j.short.Load() && j.spares() == 0) {
 		j.relieve()
 	}
 }
 
 func byLife(a, b *segment) int { return cmp.Compare(a.seq, b.seq) }
+
+// isAsked reports whether somebody wants something written.
+func (j *journal) isAsked() bool {
+	j.reqMu.Lock()
+	defer j.reqMu.Unlock()
+	return len(j.pending) > 0
+}
 
 // look decides on a segment in which less counts than before, and reports
 // whether it did anything. One that has to wait for another is looked at again.
@@ -463,17 +537,18 @@ func (j *journal) look(s *segment) bool {
 		delete(j.checked, s) // when it is retired it is looked at
 		return false
 	}
-	if j.moving != nil {
+	if j.moving != nil || s.failures > 0 && time.Now().Before(s.notBefore) {
 		return false
 	}
-	if half := j.halfMoved(); half != nil && half != s {
-		j.checked[half] = struct{}{}
+	if first := j.first(); first != nil && first != s {
+		j.checked[first] = struct{}{}
 		return false
 	}
 	switch {
-	case s.alive == 0 && s.owed() == 0:
+	case s.alive == 0 && s.owed == 0:
 		return j.end(s)
-	case s.weight() < s.size/4 && !s.stuck, s.halfMoved && !s.stuck:
+	case s.stuck:
+	case s.weight() < s.size/4, s.halfMoved, s.uncertain:
 		delete(j.checked, s)
 		j.moving, j.moved = s, 0
 		return true
@@ -482,11 +557,15 @@ func (j *journal) look(s *segment) bool {
 	return false
 }
 
-// halfMoved is the segment that must go before any other.
-func (j *journal) halfMoved() *segment {
+// first is the segment that must go before any other: one that may not hold
+// what was written to it before one that holds too much.
+func (j *journal) first() *segment {
 	var first *segment
 	for s := range j.lives {
-		if s.halfMoved && (first == nil || s.seq < first.seq) {
+		if s == j.active || !s.halfMoved && !s.uncertain {
+			continue
+		}
+		if first == nil || s.uncertain && !first.uncertain || s.uncertain == first.uncertain && s.seq < first.seq {
 			first = s
 		}
 	}
@@ -497,17 +576,18 @@ func (j *journal) halfMoved() *segment {
 // least work, if what it holds fits where we are.
 func (j *journal) relieve() {
 	j.pressed = false
-	var least *segment
-	for s := range j.lives {
-		if s != j.active && !s.stuck && (least == nil || s.weight() < least.weight()) {
-			least = s
+	least := j.first()
+	if least == nil {
+		for s := range j.lives {
+			if s != j.active && !s.stuck && (least == nil || s.weight() < least.weight()) {
+				least = s
+			}
 		}
 	}
-	if half := j.halfMoved(); half != nil && half != j.active {
-		least = half
-	}
-	if least != nil && j.active != nil && j.active.off+least.weight()+least.weight()/2+trailerSize < j.active.size {
+	if least != nil && !least.stuck && !time.Now().Before(least.notBefore) &&
+		j.active != nil && j.active.off+least.weight()+least.weight()/2+trailerSize < j.active.size {
 		j.moving, j.moved = least, 0
+		j.did.relieved++
 	}
 }
 
@@ -519,23 +599,29 @@ func (j *journal) end(s *segment) bool {
 			j.append(&request{kind: kindLeased, id: id})
 		}
 	}
-	j.flush(true)
-	if len(j.again) > 0 {
+	if !j.flush(true) {
 		return false
+	}
+	for _, at := range j.leased {
+		if at == s {
+			return false
+		}
 	}
 	if err := s.end(!j.noSync); err != nil {
 		j.report("journal", "", fmt.Errorf("end %s: %w", filepath.Base(s.path), err))
+		s.putOff()
 		return false
 	}
+	j.did.ended++
+	first := s.halfMoved || s.uncertain
 	delete(j.lives, s)
 	delete(j.checked, s)
 	for other := range j.lives {
-		if _, owes := other.owes[s]; owes || s.halfMoved {
-			delete(other.owes, s)
+		if other.forgive(s) || first {
 			j.checked[other] = struct{}{}
 		}
 	}
-	s.spots, s.owes, s.halfMoved = nil, nil, false
+	s.spots, s.owes, s.owed = nil, nil, 0
 	j.mu.Lock()
 	j.free = append(j.free, s)
 	many := len(j.free) > mostFree
@@ -559,8 +645,14 @@ func (j *journal) move() {
 			continue
 		}
 		seen[sp] = true
-		var q *request
-		if q, err = j.copyOf(s, sp); q != nil {
+		q, unread := j.copyOf(s, sp)
+		switch {
+		case unread != nil && kindOf(unread) == queue.ErrBusy:
+			err = unread
+		case unread != nil: // it stays, and the others go
+			s.stuck = true
+			j.distrust(sp, unread)
+		case q != nil:
 			n += frameLen(q.id, int64(len(q.meta)), q.textLen())
 			batch = append(batch, q)
 		}
@@ -575,13 +667,16 @@ func (j *journal) move() {
 		err = j.moveOwed(s)
 	}
 	j.moving = nil
+	j.checked[s] = struct{}{}
 	if err != nil {
 		j.report("journal", "", fmt.Errorf("empty %s: %w", filepath.Base(s.path), err))
-		_, s.stuck = isBroken(err) // whoever leases the message sets it aside
+		s.putOff()
 		return
 	}
-	s.owes = nil
-	j.checked[s] = struct{}{}
+	s.owes, s.owed = nil, 0
+	if s.failures = 0; !s.stuck {
+		j.did.emptied++
+	}
 }
 
 // copyOf is a record to be written elsewhere; nil when it does not count here.
@@ -606,7 +701,7 @@ func (j *journal) copyOf(s *segment, sp *spot) (*request, error) {
 		return nil, &brokenError{err.Error()}
 	}
 	q := &request{kind: kindUpdate, id: f.id, sp: sp, meta: meta,
-		received: r.ReceivedAt.UnixMilli(), next: dueMilli(r.NextAttempt)}
+		received: r.ReceivedAt.UnixMilli(), next: dueIn(r)}
 	if sp.seg == s {
 		q.kind, q.body = kindMessage, bodyOf(f.text)
 	}
@@ -648,7 +743,7 @@ func (j *journal) writeMoved(s *segment, batch []*request) error {
 // moveOwed says again what the segment says of messages that are no more, where
 // the life that they lay in goes on.
 func (j *journal) moveOwed(s *segment) error {
-	if s.owed() == 0 {
+	if s.owed == 0 {
 		return nil
 	}
 	targets := make(map[uint64]*segment)
@@ -665,7 +760,8 @@ func (j *journal) moveOwed(s *segment) error {
 			continue
 		}
 		if t := targets[lifeOf(r.meta)]; t != nil {
-			batch = append(batch, &request{kind: kindRemoved, id: r.id, sp: new(spot), target: t})
+			j.did.owed++
+			batch = append(batch, &request{kind: kindRemoved, id: r.id, sp: new(spot), target: t, life: t.seq})
 		}
 	}
 	return j.writeMoved(s, batch)
@@ -673,8 +769,9 @@ func (j *journal) moveOwed(s *segment) error {
 
 // finish is the end of the journal's work: what counts is sealed.
 func (j *journal) finish() {
+	j.flush(true)
 	if a := j.active; a != nil {
-		counts := a.weight() > 0 || j.halfMoved() != nil
+		counts := a.weight() > 0 || j.first() != nil
 		for _, at := range j.leased {
 			counts = counts || at == a
 		}
@@ -700,7 +797,7 @@ func (j *journal) finish() {
 func (j *journal) closeFiles() error {
 	var errs []error
 	for _, s := range slices.Concat(slices.Collect(maps.Keys(j.lives)), j.free) {
-		errs = append(errs, s.close())
+		errs = append(errs, j.files.close(s))
 	}
 	return errors.Join(errs...)
 }

@@ -109,6 +109,35 @@ func (q *Queue) setAside(e *entry, reason string) {
 	}
 }
 
+// distrust sets a message in the journal aside that could not be read when it
+// was to be moved. One that is in delivery is left to who has it.
+func (q *Queue) distrust(sp *spot, why error) {
+	if q.enter() != nil {
+		return // the next process finds it
+	}
+	go func() {
+		defer q.leave()
+		id, ok := q.schedule.at(sp)
+		if !ok {
+			return
+		}
+		e, err := q.schedule.hold(id)
+		if err != nil {
+			return
+		}
+		reason, broken := isBroken(why)
+		switch {
+		case broken:
+			q.setAside(e, reason)
+		case q.probe() == nil:
+			q.setAside(e, fmt.Sprintf("not usable: %v", why))
+		default:
+			_ = q.fault("move", id, why) // told to the hook; the storage is sick
+			q.schedule.put(e, func() { e.busy = false })
+		}
+	}()
+}
+
 // complain tells the hook of an entry that is at fault by itself.
 func (q *Queue) complain(op string, id queue.ID, err error) {
 	telemetry.Emit(q.o.Hooks.SpoolError, telemetry.SpoolError{

@@ -148,6 +148,7 @@ func (q *Queue) addJournal() error {
 		return nil
 	}
 	j.report = q.disk.trash.report
+	j.distrust = q.distrust
 	q.journal, q.tier = j, tiers{q.disk, j}
 	return nil
 }

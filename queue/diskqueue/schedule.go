@@ -199,6 +199,18 @@ func (s *schedule) find(id queue.ID) (entry, bool) {
 	return e.copy(), true
 }
 
+// at is the ID of the message that lies at a spot of the journal.
+func (s *schedule) at(sp *spot) (queue.ID, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, e := range s.byID {
+		if e.spot == sp {
+			return id, true
+		}
+	}
+	return "", false
+}
+
 // setPaused and setSick stop and start the handing out.
 func (s *schedule) setPaused(on bool) {
 	s.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/incoming-mx/incoming/internal/vfs"
 	"github.com/incoming-mx/incoming/queue"
@@ -16,16 +17,16 @@ import (
 // that a sync of it need not touch metadata. It lives many lives, one after the
 // other; between them it is free.
 type segment struct {
-	fs   vfs.FS
-	path string
-	size int64
+	files *openFiles
+	path  string
+	size  int64
 
 	// mu is held for reading by who reads a record of this life, for writing
 	// by who ends it.
 	mu sync.RWMutex
 
-	fileMu sync.Mutex
-	file   vfs.File // opened when first needed
+	fileMu sync.RWMutex // held for reading by who uses the file
+	file   vfs.File     // nil: closed
 
 	// What follows is the journal's goroutine's, and of loading before it runs.
 	seq, salt uint64
@@ -44,69 +45,105 @@ type segment struct {
 	// alive is the octets of it that count: messages, and the last update of
 	// each. owes is the octets of records that say of a message that it is no
 	// more, while the life that it lay in goes on: without them it would be
-	// found again.
+	// found again. owed is their sum.
 	alive int64
 	owes  map[*segment]int64
+	owed  int64
 	// halfMoved: some of what is here was moved elsewhere, and is here still.
 	// What says that it is no more names the other place, so that no other
 	// life may end before this one.
 	halfMoved bool
+	// uncertain: a sync failed that should have covered the last records. What
+	// they overruled elsewhere must stay until they are written again.
+	uncertain bool
 	// stuck: it cannot be emptied, for a record that counts cannot be read.
 	stuck bool
+	// failures is how often in a row it could not be emptied or ended, and
+	// notBefore when that is tried again.
+	failures  int
+	notBefore time.Time
 }
 
-// open returns the file. It stays open.
-func (s *segment) open() (vfs.File, error) {
-	s.fileMu.Lock()
-	defer s.fileMu.Unlock()
-	if s.file == nil {
-		f, err := s.fs.Reopen(s.path)
-		if err != nil {
-			return nil, err
+// with calls f with the file, which is opened when it is not open.
+func (s *segment) with(f func(vfs.File) error) error {
+	for {
+		s.fileMu.RLock()
+		if s.file != nil {
+			defer s.fileMu.RUnlock()
+			return f(s.file)
 		}
-		s.file = f
+		s.fileMu.RUnlock()
+		if err := s.files.open(s); err != nil {
+			return err
+		}
 	}
-	return s.file, nil
-}
-
-func (s *segment) close() error {
-	s.fileMu.Lock()
-	defer s.fileMu.Unlock()
-	if s.file == nil {
-		return nil
-	}
-	err := s.file.Close()
-	s.file = nil
-	return err
 }
 
 // readAt fills p from off.
 func (s *segment) readAt(p []byte, off int64) error {
-	f, err := s.open()
-	if err != nil {
+	return s.with(func(f vfs.File) error {
+		n, err := f.ReadAt(p, off)
+		if n == len(p) {
+			return nil
+		}
+		if err == io.EOF || err == nil {
+			return &brokenError{fmt.Sprintf("%s ends at %d", s.path, off+int64(n))}
+		}
 		return err
-	}
-	n, err := f.ReadAt(p, off)
-	if n == len(p) {
-		return nil
-	}
-	if err == io.EOF || err == nil {
-		return &brokenError{fmt.Sprintf("%s ends at %d", s.path, off+int64(n))}
-	}
-	return err
+	})
 }
 
-// owed is the octets that must not go before others do.
-func (s *segment) owed() int64 {
-	var n int64
-	for _, o := range s.owes {
-		n += o
+// block is the unit in which a disk fails to read.
+const block = 4096
+
+// salvage is what can be read of n octets from off: what the file lacks is zero,
+// and so is what the disk does not give back. The error is the process's own,
+// in which nothing can be told, or nil; holes is that of the disk.
+func (s *segment) salvage(off, n int64) (b []byte, holes, err error) {
+	b = make([]byte, n)
+	whole := s.readAt(b, off)
+	if _, short := isBroken(whole); short || whole == nil {
+		return b, whole, nil
 	}
-	return n
+	for at := int64(0); at < n; {
+		next := min((off+at)/block*block+block-off, n)
+		err := s.readAt(b[at:next], off+at)
+		if _, short := isBroken(err); err != nil && !short {
+			if kindOf(err) == queue.ErrBusy {
+				return nil, nil, err
+			}
+			clear(b[at:next])
+			holes = err
+		}
+		at = next
+	}
+	return b, holes, nil
+}
+
+// owe notes that n octets here are needed as long as the other's life goes on.
+func (s *segment) owe(to *segment, n int64) {
+	s.owes[to] += n
+	s.owed += n
+}
+
+// forgive notes that the other's life is over, and reports whether it was owed
+// anything.
+func (s *segment) forgive(to *segment) bool {
+	n, owes := s.owes[to]
+	delete(s.owes, to)
+	s.owed -= n
+	return owes
+}
+
+// putOff is called when it could not be emptied or ended, so that a disk that
+// says no is not asked without pause.
+func (s *segment) putOff() {
+	s.notBefore = time.Now().Add(probeEvery << min(s.failures, 8))
+	s.failures++
 }
 
 // weight is what emptying the segment would have to write elsewhere.
-func (s *segment) weight() int64 { return s.alive + s.owed() }
+func (s *segment) weight() int64 { return s.alive + s.owed }
 
 // room is whether a record fits, with what the footer needs for it.
 func (s *segment) room(id queue.ID, n int64) bool {
@@ -126,8 +163,9 @@ func (s *segment) begin(seq uint64, sync bool) error {
 	rand.Read(salt[:]) // never fails: it crashes the program instead
 	s.seq, s.salt = seq, binary.LittleEndian.Uint64(salt[:])
 	s.off, s.synced, s.footer, s.records = firstRecord, firstRecord, 0, nil
-	s.ended, s.copied, s.spots, s.alive, s.owes = nil, nil, nil, 0, make(map[*segment]int64)
-	s.halfMoved, s.stuck = false, false
+	s.ended, s.copied, s.spots, s.alive = nil, nil, nil, 0
+	s.owes, s.owed = make(map[*segment]int64), 0
+	s.halfMoved, s.uncertain, s.stuck, s.failures = false, false, false, 0
 	h := segmentHeader{size: s.size, seq: s.seq, salt: s.salt}
 	return s.write(h.encode(), 0, sync)
 }
@@ -137,10 +175,11 @@ func (s *segment) begin(seq uint64, sync bool) error {
 func (s *segment) end(sync bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.write(make([]byte, headerSize), 0, sync)
+	return s.write(make([]byte, headersSize), 0, sync)
 }
 
-// seal writes the footer, so that opening need not read what it lists.
+// seal writes the footer, so that opening need not read what it lists: all of
+// that must have been synced, or a power cut might leave the footer alone.
 func (s *segment) seal(sync bool) error {
 	b := encodeFooter(s.listed(), s.salt)
 	return s.write(b, s.size-int64(len(b)), sync)
@@ -156,36 +195,39 @@ func (s *segment) listed() []footed {
 }
 
 func (s *segment) write(b []byte, off int64, sync bool) error {
-	f, err := s.open()
-	if err != nil {
-		return err
-	}
-	if _, err := f.WriteAt(b, off); err != nil {
-		return err
-	}
-	if !sync {
-		return nil
-	}
-	return asSyncError(f.Sync())
+	return s.with(func(f vfs.File) error {
+		if _, err := f.WriteAt(b, off); err != nil {
+			return err
+		}
+		if !sync {
+			return nil
+		}
+		return asSyncError(f.Sync())
+	})
+}
+
+func (s *segment) sync() error {
+	return s.with(func(f vfs.File) error { return asSyncError(f.Sync()) })
 }
 
 // create makes a segment's file: as long as it will be, and written once, for
 // where a file was never written a sync has to change metadata.
-func (s *segment) create(dir string, sync bool) (err error) {
-	f, err := s.fs.Create(s.path)
+func (s *segment) create(dir string, sync bool) error {
+	f, err := s.files.fs.Create(s.path)
 	if err != nil {
 		return err
 	}
-	s.file = f
 	if err = f.Preallocate(s.size); err == nil {
 		err = s.blank(f, sync)
 	}
 	if err == nil && sync {
-		err = asSyncError(s.fs.SyncDir(dir))
+		err = asSyncError(s.files.fs.SyncDir(dir))
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
 	}
 	if err != nil {
-		_ = s.close()           // what it holds is of no use
-		_ = s.fs.Remove(s.path) // a segment that is not whole is removed by the next open at the latest
+		_ = s.files.fs.Remove(s.path) // a segment that is not whole is removed by the next open at the latest
 	}
 	return err
 }
