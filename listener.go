@@ -173,27 +173,38 @@ func (s *Server) turnAway(ep *endpoint, nc net.Conn, peer netip.AddrPort, over o
 		Duration: time.Since(start), BytesOut: int64(sent)})
 }
 
-// serve is the goroutine of one connection.
+// serve is the goroutine of one connection. While that is idle this frame is
+// part of its stack, and small for that reason.
 func (s *Server) serve(ctx context.Context, ep *endpoint, l *live, set *settings) {
-	defer func() {
-		// The engine recovers what sessions do, and hooks are shielded: this
-		// is for what nobody thought of.
-		if v := recover(); v != nil {
-			telemetry.Emit(s.hooks.Panic, telemetry.Panic{Where: "session", ID: l.info().ID, Value: v, Stack: debug.Stack()})
-		}
-		l.Close() // the engine has closed it; after a panic it has not
-		s.sessions.remove(l)
-		s.giveBack(set)
-		s.admission.leave(l.peer.Addr())
-	}()
-	if by, found := s.admission.sawPeer(l.peer.Addr()); found {
-		telemetry.Emit(s.hooks.Trouble, telemetry.Trouble{Kind: "hidden_peers", Listener: ep.name, Text: fmt.Sprintf(
-			"nearly all sessions come from %s: a proxy hides the peers, and limits, policies and Received see it in their place", by)})
-	}
+	defer s.leave(l, set)
+	s.lookForProxy(ep, l.peer.Addr())
 	// What it returns OnClosed was told.
 	_ = smtp.Serve(ctx, l, set.wire[ep.name], func(ctx context.Context, c *smtp.Conn) (smtp.Session, error) {
 		return s.open(ctx, c, l, set)
 	})
+}
+
+// leave is deferred by serve.
+func (s *Server) leave(l *live, set *settings) {
+	// The engine recovers what sessions do, and hooks are shielded: this is for
+	// what nobody thought of.
+	if v := recover(); v != nil {
+		telemetry.Emit(s.hooks.Panic, telemetry.Panic{Where: "session", ID: l.info().ID, Value: v, Stack: debug.Stack()})
+	}
+	l.Close() // the engine has closed it; after a panic it has not
+	s.sessions.remove(l)
+	s.giveBack(set)
+	s.admission.leave(l.peer.Addr())
+}
+
+// lookForProxy warns once when nearly all sessions come from one address.
+//
+//go:noinline
+func (s *Server) lookForProxy(ep *endpoint, peer netip.Addr) {
+	if by, found := s.admission.sawPeer(peer); found {
+		telemetry.Emit(s.hooks.Trouble, telemetry.Trouble{Kind: "hidden_peers", Listener: ep.name, Text: fmt.Sprintf(
+			"nearly all sessions come from %s: a proxy hides the peers, and limits, policies and Received see it in their place", by)})
+	}
 }
 
 // peerOf is the peer's address; invalid for one without an IP address.

@@ -10,46 +10,79 @@ import (
 	"syscall"
 )
 
-// The stages of a Refusal.
+// stage is a Refusal's.
+type stage uint8
+
 const (
-	stageConnect  = "connect"
-	stageHello    = "hello"
-	stageMail     = "mail"
-	stageRcpt     = "rcpt"
-	stageData     = "data"
-	stageMessage  = "message"
-	stageStartTLS = "starttls"
-	stageCommand  = "command"
+	stageCommand stage = iota // none of those below
+	stageConnect
+	stageHello
+	stageMail
+	stageRcpt
+	stageData
+	stageMessage
+	stageStartTLS
 )
 
-// The reasons of a Closing.
+func (s stage) String() string {
+	return [...]string{"command", "connect", "hello", "mail", "rcpt", "data", "message", "starttls"}[s]
+}
+
+// ending is a Closing's reason.
+type ending uint8
+
 const (
-	closedQuit      = "quit"
-	closedEOF       = "eof"
-	closedEOFInData = "eof_in_data" // nothing was accepted of that text
-	closedReset     = "reset"
-	closedTimeout   = "timeout"
-	closedDrain     = "drain"
-	closedLimit     = "limit"
-	closedTLS       = "tls"
-	closedJunk      = "junk"
-	closedWrite     = "write"
-	closedRefused   = "refused"
-	closedForced    = "closed" // by Conn.Close or the caller
-	closedPanic     = "panic"  // of the engine or a hook; a Session's are survived
-	closedError     = "error"
+	goesOn ending = iota // it has not ended
+	closedQuit
+	closedEOF
+	closedEOFInData // nothing was accepted of that text
+	closedReset
+	closedTimeout
+	closedDrain
+	closedLimit
+	closedTLS
+	closedJunk
+	closedWrite
+	closedRefused
+	closedForced // by Conn.Close or the caller
+	closedPanic  // of the engine or a hook; a Session's are survived
+	closedError
 )
+
+func (e ending) String() string {
+	return [...]string{"", "quit", "eof", "eof_in_data", "reset", "timeout", "drain", "limit", "tls", "junk", "write",
+		"refused", "closed", "panic", "error"}[e]
+}
 
 // answer is what a command comes to: a reply, or the end of the connection, or
-// both. The zero answer is neither: what was to be said has been said.
+// both. The zero answer is neither: what was to be said has been said. It is
+// small because it is handed up through every call between the wait for a
+// command and what obeys it, whose frames decide how big a stack a connection
+// needs: see TestAHelloNeedsNoBigStack.
 type answer struct {
-	reply  *Reply
-	stage  string
+	reply *Reply
+	why   *detail // nil: there is nothing to add
+	stage stage
+	close ending
+	free  bool // not counted against Limits.Commands
+}
+
+// detail is what is told of an answer beside it.
+type detail struct {
 	err    error  // as Refusal.Err, or as Closing.Err
 	reason string // as Refusal.Reason
-	close  string // as Closing.Reason; "" goes on
 	rcpt   string // as Refusal.Rcpt
-	free   bool   // not counted against Limits.Commands
+}
+
+func because(reason string) *detail { return &detail{reason: reason} }
+func failed(err error) *detail      { return &detail{err: err} }
+
+// detail is never nil.
+func (a answer) detail() detail {
+	if a.why == nil {
+		return detail{}
+	}
+	return *a.why
 }
 
 // give sends an answer's reply, counts and reports it, and says how the
@@ -67,7 +100,7 @@ func (c *Conn) give(a answer) answer {
 	}
 	a.reply = a.reply.named(c.cfg.Hostname)
 	c.put(a.reply)
-	if a.reply.Code == 421 && a.close == "" {
+	if a.reply.Code == 421 && a.close == goesOn {
 		a.close = closedRefused
 	}
 	if a.reply.Code >= 400 && c.cfg.OnRefused != nil {
@@ -80,10 +113,9 @@ func (c *Conn) give(a answer) answer {
 }
 
 func (c *Conn) asRefusal(a answer) Refusal {
-	r := Refusal{Stage: a.stage, Reply: a.reply, Err: a.err, Reason: a.reason, Rcpt: a.rcpt}
+	d := a.detail()
+	r := Refusal{Stage: a.stage.String(), Reply: a.reply, Err: d.err, Reason: d.reason, Rcpt: d.rcpt}
 	switch a.stage {
-	case "":
-		r.Stage = stageCommand
 	case stageMail, stageRcpt, stageData, stageMessage:
 		r.MailFrom = c.sender()
 	}
@@ -107,7 +139,7 @@ func isError(code int) bool { return code >= 500 && code <= 504 || code == 555 }
 // refused.
 func (c *Conn) overLimit(a answer, limit string, reply *Reply, most int) answer {
 	c.hit(limit, int64(most)+1, int64(most))
-	return answer{reply: reply, stage: a.stage, rcpt: a.rcpt, reason: limit, close: closedLimit}
+	return answer{reply: reply, stage: a.stage, why: &detail{reason: limit, rcpt: a.detail().rcpt}, close: closedLimit}
 }
 
 func (c *Conn) hit(limit string, use, most int64) {
@@ -124,18 +156,18 @@ func (c *Conn) smuggling(what string) {
 
 // refusal is the answer to an error of the Session: a *Reply goes out as it is,
 // of anything else the peer learns nothing.
-func refusal(stage string, err error) answer {
+func refusal(at stage, err error) answer {
 	var r *Reply
 	if errors.As(err, &r) {
 		if sent := sendable(r); sent != nil {
-			a := answer{reply: sent, stage: stage}
+			a := answer{reply: sent, stage: at}
 			if err != error(r) {
-				a.err = err
+				a.why = failed(err)
 			}
 			return a
 		}
 	}
-	return answer{reply: replyInternal, stage: stage, err: err}
+	return answer{reply: replyInternal, stage: at, why: failed(err)}
 }
 
 // lost is the answer to an error of waiting for a command.
@@ -147,22 +179,22 @@ func (c *Conn) lost(err error) answer {
 		if c.afterData {
 			return c.notText()
 		}
-		a := answer{reply: replyOverlong, reason: "command line too long"}
+		a := answer{reply: replyOverlong, why: because("command line too long")}
 		if c.overlong >= 3 {
 			a.close = closedJunk
 		}
 		return a
 	case errEndless:
 		c.hit("limits.command_line", int64(c.in.skipped), int64(c.limits.CommandLine))
-		return answer{reply: replyOverlong, reason: "command line without end", close: closedJunk}
+		return answer{reply: replyOverlong, why: because("command line without end"), close: closedJunk}
 	case errTLSRecord:
-		return answer{close: closedJunk, err: err}
+		return answer{close: closedJunk, why: failed(err)}
 	case errTimeout:
-		return answer{reply: replyTimeout, reason: "no command came in time: " + c.whichTimeout(), close: closedTimeout}
+		return answer{reply: replyTimeout, why: because("no command came in time: " + c.whichTimeout()), close: closedTimeout}
 	case errBusy:
-		return answer{reply: replyTimeout, reason: "no command came in 30s, and connections run out: limits.connections", close: closedTimeout}
+		return answer{reply: replyTimeout, why: because("no command came in 30s, and connections run out: limits.connections"), close: closedTimeout}
 	case errDrain:
-		return answer{reply: replyDrain, reason: "drain", close: closedDrain}
+		return answer{reply: replyDrain, why: because("drain"), close: closedDrain}
 	}
 	a := c.broken(err)
 	if a.close == closedEOF && c.phase() == phaseBDAT {
@@ -185,11 +217,11 @@ func (c *Conn) whichTimeout() string {
 // lostText is the answer to an error of waiting for text.
 func (c *Conn) lostText(err error) answer {
 	if err == errTimeout {
-		a := answer{reply: replyTimeout, stage: stageMessage, reason: "no text came in time: timeouts.data", close: closedTimeout}
+		reason := "no text came in time: timeouts.data"
 		if c.decoder.bareLF > 0 {
-			a.reason = "no text came in time: timeouts.data; it has a bare LF: bare_lf" // the peer may believe that it has ended
+			reason += "; it has a bare LF: bare_lf" // the peer may believe that it has ended
 		}
-		return a
+		return answer{reply: replyTimeout, stage: stageMessage, why: because(reason), close: closedTimeout}
 	}
 	a := c.broken(err)
 	if a.close == closedEOF {
@@ -203,19 +235,19 @@ func (c *Conn) broken(err error) answer {
 	var alert net.Error
 	switch {
 	case c.out.err != nil:
-		return answer{close: closedWrite, err: c.out.err}
+		return answer{close: closedWrite, why: failed(c.out.err)}
 	case errors.Is(err, io.EOF):
 		return answer{close: closedEOF}
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return answer{close: closedEOF, err: err} // TLS was cut off
+		return answer{close: closedEOF, why: failed(err)} // TLS was cut off
 	case errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe):
-		return answer{close: closedForced, err: err}
+		return answer{close: closedForced, why: failed(err)}
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return answer{close: closedReset, err: err}
+		return answer{close: closedReset, why: failed(err)}
 	case c.encrypted() && !errors.As(err, &alert):
-		return answer{close: closedTLS, err: err}
+		return answer{close: closedTLS, why: failed(err)}
 	}
-	return answer{close: closedError, err: err}
+	return answer{close: closedError, why: failed(err)}
 }
 
 // ask calls the Session and survives its panic.

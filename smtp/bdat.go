@@ -7,7 +7,7 @@ import "context"
 func (c *Conn) doBDAT(ctx context.Context, args []byte) answer {
 	size, last, ok := parseChunk(args)
 	if !ok { // nobody knows where the next command would begin
-		return answer{reply: replyBDATSyntax, stage: stageData, reason: "bad chunk size", close: closedJunk}
+		return answer{reply: replyBDATSyntax, stage: stageData, why: because("bad chunk size"), close: closedJunk}
 	}
 	a := c.beginChunk(ctx)
 	keep := a.reply == nil
@@ -17,12 +17,12 @@ func (c *Conn) doBDAT(ctx context.Context, args []byte) answer {
 	}
 	if sum < 0 || sum > c.twiceSize() {
 		c.hit("limits.message_size", sum, c.limits.MessageSize)
-		return answer{reply: replyTooBig, stage: stageMessage, reason: "twice limits.message_size", close: closedLimit}
+		return answer{reply: replyTooBig, stage: stageMessage, why: because("twice limits.message_size"), close: closedLimit}
 	}
 	if keep && sum > c.limits.MessageSize {
 		c.tooBig(sum)
 	}
-	if lost := c.readChunk(size, keep); lost.close != "" {
+	if lost := c.readChunk(size, keep); lost.close != goesOn {
 		return lost
 	}
 	return c.endChunk(ctx, a, size > 0, last)

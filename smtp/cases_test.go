@@ -202,7 +202,7 @@ func TestWhyAHandshakeFailed(t *testing.T) {
 			}
 			_ = nc.Close()
 			<-served
-			if why == nil || !strings.Contains(why.Error(), c.want) || end.Reason != closedTLS {
+			if why == nil || !strings.Contains(why.Error(), c.want) || end.Reason != closedTLS.String() {
 				t.Errorf("%v, %+v; want %q", why, end, c.want)
 			}
 		})

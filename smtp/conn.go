@@ -37,7 +37,7 @@ type Conn struct {
 	text    intake
 	decoder textDecoder
 
-	over       answer // what ended the dialogue; its close is "" until then
+	over       answer // what ended the dialogue; its close is goesOn until then
 	from       Path   // of the transaction, for Refusal
 	hasFrom    bool   // from is known; it may be the null path
 	utf8       bool   // MAIL had SMTPUTF8

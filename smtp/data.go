@@ -27,7 +27,7 @@ func (c *Conn) doData(ctx context.Context, args []byte) answer {
 	c.setPhase(phaseData)
 	c.put(replyStartData)
 	c.in.enlarge()
-	if a := c.readText(); a.close != "" {
+	if a := c.readText(); a.close != goesOn {
 		return a
 	}
 	return c.endText(ctx)
@@ -64,7 +64,7 @@ func (c *Conn) readText() answer {
 		case c.text.size > c.twiceSize():
 			// How much was looked at behind the limit is chance, so nothing is said
 			// of what was seen there.
-			return answer{reply: replyTooBig, stage: stageMessage, reason: "twice limits.message_size", close: closedLimit}
+			return answer{reply: replyTooBig, stage: stageMessage, why: because("twice limits.message_size"), close: closedLimit}
 		case done:
 			c.reportSuspicion()
 			return answer{}
@@ -113,7 +113,7 @@ func (c *Conn) tooBig(size int64) {
 	}
 	c.text.tooBig = true
 	c.hit("limits.message_size", size, c.limits.MessageSize)
-	c.text.fail(answer{reply: replyTooBig, stage: stageMessage, reason: "limits.message_size"})
+	c.text.fail(answer{reply: replyTooBig, stage: stageMessage, why: because("limits.message_size")})
 }
 
 // fail keeps the first failure.
@@ -140,7 +140,7 @@ func (c *Conn) lookAtLineEnds() {
 	}
 	if c.cfg.RejectBareNewline(c.peer) {
 		c.text.failed = true
-		c.text.answer = answer{reply: replyBareNewline, stage: stageMessage, reason: "bare CR or LF"}
+		c.text.answer = answer{reply: replyBareNewline, stage: stageMessage, why: because("bare CR or LF")}
 	}
 }
 

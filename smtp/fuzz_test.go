@@ -71,7 +71,7 @@ func FuzzSession(f *testing.F) {
 				if first == "" {
 					first = result
 				}
-				if result != first || p.end.Reason == closedPanic {
+				if result != first || p.end.Reason == closedPanic.String() {
 					t.Fatalf("state %d, %q in %d pieces: %s", i, sent, len(pieces), diff("result", result, first))
 				}
 			}

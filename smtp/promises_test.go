@@ -93,7 +93,7 @@ func checkNeverReParsed(t *testing.T, cfg *Config, rules map[string]string, sent
 		switch {
 		case strings.Contains(saw, "mail <m@evil.example>"):
 			t.Fatalf("seed %d, %s: text was obeyed: %q\n%s", seed, name, sent, saw)
-		case p.end.Reason == closedQuit && behind != 1, p.end.Reason != closedQuit && (behind != 0 || p.end.Reason != closedLimit):
+		case p.end.Reason == closedQuit.String() && behind != 1, p.end.Reason != closedQuit.String() && (behind != 0 || p.end.Reason != closedLimit.String()):
 			t.Fatalf("seed %d, %s: ended %q having seen %d commands behind the text: %q\n%s", seed, name, p.end.Reason, behind, sent, p.said)
 		case len(p.faults) > 0:
 			t.Fatalf("seed %d, %s: %q: %s", seed, name, sent, p.faults)
@@ -130,10 +130,10 @@ func TestWrappedRefusalIsSentWithoutItsWrapping(t *testing.T) {
 	t.Parallel()
 	inner := &Reply{550, EnhancedCode{5, 7, 1}, "No"}
 	a := refusal(stageMail, fmt.Errorf("secret: %w", inner))
-	if a.reply != inner || a.err == nil {
+	if a.reply != inner || a.detail().err == nil {
 		t.Errorf("%+v", a)
 	}
-	if a := refusal(stageMail, inner); a.reply != inner || a.err != nil {
+	if a := refusal(stageMail, inner); a.reply != inner || a.detail().err != nil {
 		t.Errorf("%+v", a)
 	}
 	var none *Reply
@@ -314,7 +314,7 @@ func TestALineWithoutEndIsGivenUp(t *testing.T) {
 		OnRefused: func(_ *Conn, r Refusal) { replies = append(replies, r.Reply.String()+": "+r.Reason) },
 		OnClosed:  func(_ *Conn, c Closing) { end = c },
 	}, func(context.Context, *Conn) (Session, error) { return &fake{}, nil })
-	if err != nil || end.Reason != closedJunk {
+	if err != nil || end.Reason != closedJunk.String() {
 		t.Errorf("ended %+v, %v", end, err)
 	}
 	if !slices.Equal(hits, []string{"limits.command_line true 4096"}) ||

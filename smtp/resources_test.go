@@ -126,6 +126,42 @@ func TestIdleConnectionIsSmall(t *testing.T) {
 	}
 }
 
+// TestAHelloNeedsNoBigStack: a connection that has said hello has a stack of at
+// most 4 KiB, before any garbage collection could have shrunk it. What begins a
+// connection and obeys a command must have small frames for that. It is not
+// parallel: it measures the process.
+func TestAHelloNeedsNoBigStack(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector makes bigger frames")
+	}
+	const n = 200
+	runtime.GC() // what has to be shrunk or freed is, before it is measured
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	l := listen(t, &Config{OnConnect: func(*Conn) {}})
+	defer l.close()
+	stacks := func() uint64 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.StackInuse
+	}
+	r := bufio.NewReader(nil)
+	before := stacks()
+	for range n {
+		nc := l.dial()
+		r.Reset(nc)
+		expect(t, r, "220")
+		if _, err := io.WriteString(nc, "EHLO client.example\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, r, "250")
+	}
+	each := (stacks() - before) / n
+	t.Logf("%d octets of stack a connection", each)
+	if each > 4<<10+512 {
+		t.Errorf("%d octets of stack a connection, want at most 4 KiB", each)
+	}
+}
+
 // TestConnFillsItsSizeClass: one field more costs each connection 256 octets,
 // which is to be known when it is added.
 func TestConnFillsItsSizeClass(t *testing.T) {
@@ -179,7 +215,7 @@ func TestResetInDataLeavesNothing(t *testing.T) {
 	if err := nc.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-served; !errors.Is(err, syscall.ECONNRESET) || end.Reason != closedReset {
+	if err := <-served; !errors.Is(err, syscall.ECONNRESET) || end.Reason != closedReset.String() {
 		t.Errorf("%v, %+v", err, end)
 	}
 	log, faults := s.saw()

@@ -29,17 +29,28 @@ const (
 // Closing.Err: nil when it ended as connections do.
 func Serve(ctx context.Context, nc net.Conn, cfg *Config, open func(context.Context, *Conn) (Session, error)) error {
 	if cfg.TLSMode != TLSDisabled && cfg.TLS == nil {
-		return errors.Join(errors.New("smtp: TLSMode without TLS"), nc.Close())
+		return noTLS(nc)
 	}
 	c := newConn(nc, cfg)
 	ctx, stop := c.attach(ctx)
 	defer stop()
 	c.run(ctx, open)
-	return c.over.err
+	return c.result()
 }
+
+func noTLS(nc net.Conn) error {
+	return errors.Join(errors.New("smtp: TLSMode without TLS"), nc.Close())
+}
+
+// result is what Serve returns.
+//
+//go:noinline
+func (c *Conn) result() error { return c.over.detail().err }
 
 // attach makes the context of the Session's methods, and has ctx's end begin the
 // drain until stop is called.
+//
+//go:noinline
 func (c *Conn) attach(ctx context.Context) (live context.Context, stop func() bool) {
 	live, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	c.draining = ctx.Err() != nil
@@ -51,7 +62,7 @@ func (c *Conn) attach(ctx context.Context) (live context.Context, stop func() bo
 func (c *Conn) run(ctx context.Context, open func(context.Context, *Conn) (Session, error)) {
 	defer c.close()
 	c.begin(ctx, open)
-	for c.over.close == "" {
+	for c.over.close == goesOn {
 		line, err := c.readCommand()
 		c.react(ctx, line, err)
 	}
@@ -71,7 +82,7 @@ func (c *Conn) react(ctx context.Context, line []byte, err error) {
 // settle gives an answer. It is kept only when it is the last: the text of a
 // reply that went out is nothing for an idle connection to hold.
 func (c *Conn) settle(a answer) {
-	if a = c.give(a); a.close != "" {
+	if a = c.give(a); a.close != goesOn {
 		c.over = a
 	}
 }
@@ -92,12 +103,12 @@ func (c *Conn) greet(ctx context.Context, open func(context.Context, *Conn) (Ses
 	case TLSRequired:
 		c.setPhase(phaseClear)
 	case TLSImplicit:
-		if a := c.handshake(); a.close != "" {
+		if a := c.handshake(); a.close != goesOn {
 			return a
 		}
 	}
 	if c.isDraining() {
-		return answer{reply: replyDrain, stage: stageConnect, reason: "drain", close: closedDrain}
+		return answer{reply: replyDrain, stage: stageConnect, why: because("drain"), close: closedDrain}
 	}
 	if err := c.open(ctx, open); err != nil {
 		a := refusal(stageConnect, err)
@@ -139,44 +150,45 @@ func atConnect(r *Reply) *Reply {
 // close ends the connection: the peer gets what it is still owed, then the
 // Session learns that it is over.
 func (c *Conn) close() {
-	over := &c.over
 	if v := recover(); v != nil {
 		c.panicked("smtp", v)
-		*over = answer{close: closedPanic, err: errors.New("smtp: panic")}
+		c.over = answer{close: closedPanic, why: failed(errors.New("smtp: panic"))}
 	}
-	last := over.reply != nil
-	if err := c.flush(); err != nil {
-		over.close, over.err, last = closedWrite, err, false
+	over, last := c.over.close, c.over.reply != nil
+	err := c.over.detail().err
+	if last {
+		err = nil // a refusal's, which was reported with it
+	}
+	if broken := c.flush(); broken != nil {
+		over, err, last = closedWrite, broken, false
 	}
 	c.cancel()
 	c.abort()
 	if last {
 		c.closeWrite()
 	}
-	c.closeSession(over)
+	if trouble := c.closeSession(); err == nil && c.over.reply == nil {
+		err = trouble
+	}
 	if last {
 		c.linger()
 	}
 	_ = c.raw.Close() // it is over: nobody could do anything about an error
 	c.in.release()
-	if over.reply != nil && over.close != closedWrite {
-		over.err = nil // a refusal's, which was reported with it
-	}
+	c.over = answer{close: over, why: failed(err)}
 	if c.cfg.OnClosed != nil {
 		c.cfg.OnClosed(c, Closing{
-			Reason: over.close, Err: over.err, Duration: time.Since(c.started),
+			Reason: over.String(), Err: err, Duration: time.Since(c.started),
 			Messages: c.messages, BytesIn: c.bytesIn, BytesOut: c.bytesOut,
 		})
 	}
 }
 
-func (c *Conn) closeSession(over *answer) {
+func (c *Conn) closeSession() error {
 	if c.session == nil {
-		return
+		return nil
 	}
-	if err := c.ask("session close", c.session.Close); err != nil && over.err == nil && over.reply == nil {
-		over.err = err
-	}
+	return c.ask("session close", c.session.Close)
 }
 
 // closeWrite tells the peer that nothing more comes. An error means that it has

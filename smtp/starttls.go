@@ -21,7 +21,7 @@ func (c *Conn) doStartTLS(args []byte) answer {
 		return answer{reply: replyNoTLS, stage: stageStartTLS}
 	case !c.in.empty():
 		c.smuggling("starttls_pipelined")
-		return answer{reply: replyTLSPipelined, stage: stageStartTLS, reason: "input behind STARTTLS", close: closedJunk}
+		return answer{reply: replyTLSPipelined, stage: stageStartTLS, why: because("input behind STARTTLS"), close: closedJunk}
 	}
 	c.clear()
 	c.setHello("", false)
@@ -58,9 +58,9 @@ func (c *Conn) handshake() answer {
 		c.nc = t
 		return answer{}
 	case drained:
-		return answer{close: closedDrain, err: err}
+		return answer{close: closedDrain, why: failed(err)}
 	}
-	return answer{close: closedTLS, err: err}
+	return answer{close: closedTLS, why: failed(err)}
 }
 
 // beginHandshake sets the deadline for all of it, unless we drain.

@@ -95,7 +95,7 @@ func (d *dialog) envelope() {
 }
 
 // over waits for the connection's end and checks how and when it came.
-func (d *dialog) over(reason string, after time.Duration) {
+func (d *dialog) over(reason ending, after time.Duration) {
 	d.t.Helper()
 	if line, err := d.lines.ReadString('\n'); err == nil {
 		d.t.Fatalf("more was said: %q", line)
@@ -107,7 +107,7 @@ func (d *dialog) over(reason string, after time.Duration) {
 		d.t.Error(err)
 	}
 	<-d.served
-	if d.end.Reason != reason {
+	if d.end.Reason != reason.String() {
 		d.t.Errorf("closed for %q (%v), want %q", d.end.Reason, d.end.Err, reason)
 	}
 	if _, faults := d.session.saw(); len(faults) > 0 {
@@ -435,7 +435,7 @@ func TestPeerThatNeverReads(t *testing.T) {
 		if took := d.since(); took < 5*time.Minute || took > 5*time.Minute+5*time.Minute/16 {
 			t.Errorf("after %v", took)
 		}
-		if d.end.Reason != closedWrite || d.end.Err == nil || d.end.BytesOut != 0 {
+		if d.end.Reason != closedWrite.String() || d.end.Err == nil || d.end.BytesOut != 0 {
 			t.Errorf("%+v", d.end)
 		}
 	})
@@ -679,7 +679,7 @@ func TestCloseForces(t *testing.T) {
 		if err := <-served; err == nil {
 			t.Error("no error of a broken connection")
 		}
-		if !errors.Is(s.waited, context.Canceled) || end.Reason != closedWrite && end.Reason != closedForced {
+		if !errors.Is(s.waited, context.Canceled) || end.Reason != closedWrite.String() && end.Reason != closedForced.String() {
 			t.Errorf("waited %v, end %+v", s.waited, end)
 		}
 	})

@@ -234,7 +234,7 @@ func TestEndOfTLSIsTheEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-served
-	if end.Reason != closedEOFInData {
+	if end.Reason != closedEOFInData.String() {
 		t.Errorf("%+v", end)
 	}
 	log, faults := s.saw()

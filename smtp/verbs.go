@@ -14,7 +14,7 @@ func (c *Conn) obey(ctx context.Context, line []byte) answer {
 	case v == verbHTTP && !c.afterData:
 		return answer{close: closedJunk}
 	case c.isDraining() && !(v == verbBDAT && c.phase() == phaseBDAT):
-		return answer{reply: replyDrain, reason: "drain", close: closedDrain}
+		return answer{reply: replyDrain, why: because("drain"), close: closedDrain}
 	case (v == verbUnknown || v == verbHTTP) && c.afterData:
 		return c.notText()
 	}
@@ -24,7 +24,7 @@ func (c *Conn) obey(ctx context.Context, line []byte) answer {
 		return c.overLimit(answer{}, "limits.commands", replyTooManyCommands, c.limits.Commands)
 	}
 	a := c.execute(ctx, v, args)
-	if late && !a.free && a.close == "" && !c.count() {
+	if late && !a.free && a.close == goesOn && !c.count() {
 		return c.overLimit(a, "limits.commands", replyTooManyCommands, c.limits.Commands)
 	}
 	if v == verbDATA && a.stage == stageData {
@@ -37,7 +37,7 @@ func (c *Conn) obey(ctx context.Context, line []byte) answer {
 // which was refused.
 func (c *Conn) notText() answer {
 	c.smuggling("data_after_refusal")
-	return answer{reply: replyNotText, reason: "text after a refused DATA", close: closedJunk}
+	return answer{reply: replyNotText, why: because("text after a refused DATA"), close: closedJunk}
 }
 
 // count counts one command, and says whether it is within the limit.
@@ -102,7 +102,7 @@ func (c *Conn) execute(ctx context.Context, v verb, args []byte) answer {
 	return answer{reply: replyUnknown}
 }
 
-func stageOf(v verb) string {
+func stageOf(v verb) stage {
 	switch v {
 	case verbMAIL:
 		return stageMail

@@ -29,7 +29,7 @@ func (c *Conn) doMail(ctx context.Context, args []byte) answer {
 	c.from, c.hasFrom = from, true
 	if wrong != nil || p.Size > c.limits.MessageSize {
 		c.hit("limits.message_size", p.Size, c.limits.MessageSize)
-		return answer{reply: replyTooBig, stage: stageMail, reason: "limits.message_size"}
+		return answer{reply: replyTooBig, stage: stageMail, why: because("limits.message_size")}
 	}
 	if err := c.ask("session mail", func() error { return c.session.Mail(ctx, from, p) }); err != nil {
 		return refusal(stageMail, err)
@@ -66,15 +66,15 @@ func parseMail(args []byte) (Path, MailParams, *Reply) {
 func (c *Conn) doRcpt(ctx context.Context, args []byte) answer {
 	to, p, wrong := parseRcpt(args, c.utf8)
 	if wrong != nil {
-		return c.refuseRcpt(answer{reply: wrong, stage: stageRcpt, rcpt: string(args)})
+		return c.refuseRcpt(answer{reply: wrong, stage: stageRcpt, why: &detail{rcpt: string(args)}})
 	}
 	if c.recipients >= c.limits.Recipients {
 		c.hit("limits.recipients", int64(c.recipients)+1, int64(c.limits.Recipients))
-		return answer{reply: replyTooManyRecipients, stage: stageRcpt, reason: "limits.recipients", rcpt: to.String()}
+		return answer{reply: replyTooManyRecipients, stage: stageRcpt, why: &detail{reason: "limits.recipients", rcpt: to.String()}}
 	}
 	if err := c.ask("session rcpt", func() error { return c.session.Rcpt(ctx, to, p) }); err != nil {
 		a := refusal(stageRcpt, err)
-		a.rcpt = to.String()
+		a.why = &detail{err: a.detail().err, rcpt: to.String()}
 		return c.refuseRcpt(a)
 	}
 	c.recipients++
