@@ -245,7 +245,7 @@ func (b *body) queued(took time.Duration) {
 	s.srv.hooks.MessageQueued(telemetry.MessageQueued{
 		Session: sessionOf(s.conn, s.live.listener), ID: string(b.id), MailFrom: b.env.MailFrom,
 		Rcpts: b.env.Addresses(), Size: s.tx.Size, MessageID: s.tx.Header.Get("Message-ID"),
-		TLS: versionOf(s.conn), Depth: s.srv.cfg.Queue.Depth().Live(), Commit: took, Duration: time.Since(s.mailAt)})
+		TLS: versionOf(s.conn), Depth: s.srv.cfg.Queue.Depth().Live(), Commit: took, Duration: time.Since(s.conn.Started()) - s.mailAt})
 }
 
 // discarded tells of a message that was told 250 and forgotten.

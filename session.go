@@ -23,7 +23,7 @@ type session struct {
 	live *live
 
 	tx     policy.Transaction
-	mailAt time.Time           // when the transaction began
+	mailAt time.Duration       // when the transaction began, after the session did
 	known  map[string]struct{} // its recipients, once there are many
 	body   *body               // of the text that comes; nil else
 }
@@ -35,7 +35,7 @@ func (s *Server) open(ctx context.Context, c *smtp.Conn, l *live, set *settings)
 		Session: c.ID(), Listener: l.listener, Hostname: set.hostname, Peer: c.Peer(), TLS: c.TLS(),
 		MaxMessageSize: set.limits.MessageSize, MaxRecipients: set.limits.Recipients,
 	}
-	l.met(c, SessionConnecting)
+	l.meet(c)
 	if s.forced.Err() != nil {
 		_ = c.Close() // it came too late to be closed with the others
 	}
@@ -43,7 +43,7 @@ func (s *Server) open(ctx context.Context, c *smtp.Conn, l *live, set *settings)
 		return nil, err
 	}
 	ss.tx.Connected()
-	l.met(c, SessionIdle)
+	l.enter(SessionIdle)
 	return ss, nil
 }
 
@@ -68,7 +68,7 @@ func (s *session) Hello(ctx context.Context, name string) error {
 	}
 	s.tx.Hello = name
 	err := s.ask(ctx, policy.StageHello)
-	s.live.met(s.conn, SessionIdle)
+	s.live.again(SessionIdle)
 	if err != nil {
 		s.tx.Hello = ""
 		return &refusedHello{err, name}
@@ -88,7 +88,7 @@ func (r *refusedHello) Unwrap() error { return r.error }
 // Mail implements smtp.Session.
 func (s *session) Mail(ctx context.Context, from smtp.Path, p smtp.MailParams) error {
 	s.tx.Begin(from, p)
-	s.mailAt, s.known = time.Now(), nil
+	s.mailAt, s.known = time.Since(s.conn.Started()), nil
 	err := s.roomFor(p.Size)
 	if err == nil {
 		err = s.ask(ctx, policy.StageMail)
@@ -97,7 +97,7 @@ func (s *session) Mail(ctx context.Context, from smtp.Path, p smtp.MailParams) e
 		s.tx.Reset()
 		return err
 	}
-	s.live.met(s.conn, SessionMail)
+	s.live.enter(SessionMail)
 	return nil
 }
 

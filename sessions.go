@@ -42,7 +42,8 @@ const (
 )
 
 // live is a connection being served, as others may look at it. It is the
-// net.Conn that the engine is given, so that it can count.
+// net.Conn that the engine is given, so that it can count. Every idle connection
+// has one: what the engine knows it is asked for.
 type live struct {
 	net.Conn
 	listener string
@@ -52,17 +53,13 @@ type live struct {
 
 	mu       sync.Mutex
 	conn     *smtp.Conn // nil before the engine has made it
-	id       string
-	hello    string
-	tls      string
 	state    SessionState
-	inState  time.Time
+	inState  time.Duration // after since
 	messages int
 }
 
 func newLive(nc net.Conn, listener string, peer netip.AddrPort) *live {
-	now := time.Now()
-	return &live{Conn: nc, listener: listener, peer: peer, since: now, state: SessionConnecting, inState: now}
+	return &live{Conn: nc, listener: listener, peer: peer, since: time.Now(), state: SessionConnecting}
 }
 
 func (l *live) Read(p []byte) (int, error) {
@@ -85,14 +82,11 @@ func (l *live) CloseWrite() error {
 	return nil
 }
 
-// met notes what is known of the connection by now.
-func (l *live) met(c *smtp.Conn, state SessionState) {
+// meet is told the engine's side of the connection, once.
+func (l *live) meet(c *smtp.Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.conn, l.id = c, c.ID()
-	l.hello, _ = c.Hello()
-	l.tls = versionOf(c)
-	l.state, l.inState = state, time.Now()
+	l.conn = c
 }
 
 // force ends the connection, and what policies wait on for its sake.
@@ -112,23 +106,34 @@ func (l *live) enter(state SessionState) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.state != state {
-		l.state, l.inState = state, time.Now()
+		l.state, l.inState = state, time.Since(l.since)
 	}
+}
+
+// again is enter for a state that begins anew.
+func (l *live) again(state SessionState) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.state, l.inState = state, time.Since(l.since)
 }
 
 func (l *live) accepted() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.messages++
-	l.state, l.inState = SessionIdle, time.Now()
+	l.state, l.inState = SessionIdle, time.Since(l.since)
 }
 
 func (l *live) info() SessionInfo {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return SessionInfo{ID: l.id, Listener: l.listener, Peer: l.peer, Hello: l.hello, TLS: l.tls,
-		State: l.state, InState: l.inState, Since: l.since, Messages: l.messages,
-		BytesIn: l.in.Load(), BytesOut: l.out.Load()}
+	i := SessionInfo{Listener: l.listener, Peer: l.peer, State: l.state, InState: l.since.Add(l.inState),
+		Since: l.since, Messages: l.messages, BytesIn: l.in.Load(), BytesOut: l.out.Load()}
+	if l.conn != nil {
+		i.ID, i.TLS = l.conn.ID(), versionOf(l.conn)
+		i.Hello, _ = l.conn.Hello()
+	}
+	return i
 }
 
 // registry is the connections being served.

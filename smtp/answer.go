@@ -92,8 +92,8 @@ func (c *Conn) give(a answer) answer {
 		return a
 	}
 	if isError(a.reply.Code) {
-		if c.errors >= c.limits.Errors {
-			a = c.overLimit(a, "limits.errors", replyTooManyErrors, c.limits.Errors)
+		if c.errors >= c.limits().Errors {
+			a = c.overLimit(a, "limits.errors", replyTooManyErrors, c.limits().Errors)
 		} else {
 			c.errors++
 		}
@@ -175,7 +175,7 @@ func (c *Conn) lost(err error) answer {
 	switch err {
 	case errOverlong:
 		c.overlong++
-		c.hit("limits.command_line", int64(c.limits.CommandLine)+1, int64(c.limits.CommandLine))
+		c.hit("limits.command_line", int64(c.limits().CommandLine)+1, int64(c.limits().CommandLine))
 		if c.afterData {
 			return c.notText()
 		}
@@ -185,7 +185,7 @@ func (c *Conn) lost(err error) answer {
 		}
 		return a
 	case errEndless:
-		c.hit("limits.command_line", int64(c.in.skipped), int64(c.limits.CommandLine))
+		c.hit("limits.command_line", int64(c.in.skipped), int64(c.limits().CommandLine))
 		return answer{reply: replyOverlong, why: because("command line without end"), close: closedJunk}
 	case errTLSRecord:
 		return answer{close: closedJunk, why: failed(err)}
@@ -206,9 +206,9 @@ func (c *Conn) lost(err error) answer {
 // whichTimeout is the option by which a wait for a command has just ended.
 func (c *Conn) whichTimeout() string {
 	switch p := c.phase(); {
-	case p <= phaseReady && c.timeouts.Session > 0 && !c.clock.due.Before(c.started.Add(c.timeouts.Session)):
+	case p <= phaseReady && c.timeouts().Session > 0 && c.clock.due >= c.timeouts().Session:
 		return "timeouts.session"
-	case p == phaseBDAT && c.clock.due.Sub(c.clock.began) != c.timeouts.Command:
+	case p == phaseBDAT && c.clock.due-c.clock.began != c.timeouts().Command:
 		return "timeouts.data"
 	}
 	return "timeouts.command"

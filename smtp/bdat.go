@@ -16,10 +16,10 @@ func (c *Conn) doBDAT(ctx context.Context, args []byte) answer {
 		sum += c.text.size
 	}
 	if sum < 0 || sum > c.twiceSize() {
-		c.hit("limits.message_size", sum, c.limits.MessageSize)
+		c.hit("limits.message_size", sum, c.limits().MessageSize)
 		return answer{reply: replyTooBig, stage: stageMessage, why: because("twice limits.message_size"), close: closedLimit}
 	}
-	if keep && sum > c.limits.MessageSize {
+	if keep && sum > c.limits().MessageSize {
 		c.tooBig(sum)
 	}
 	if lost := c.readChunk(size, keep); lost.close != goesOn {

@@ -20,19 +20,35 @@ var (
 // clock remembers what deadlines are set on the connection. Setting one costs
 // more than looking at the time, so a deadline that comes too early is left
 // alone: when it strikes, the read is tried again with the right one.
+//
+// Its times are those that have passed since Conn.started: they are cheaper to
+// find, and a third of the size.
 type clock struct {
-	read  time.Time // zero: none is set
-	write time.Time
+	read  time.Duration // 0: none is set
+	write time.Duration
 
 	// The wait for a command. It is kept here and not in local variables: a
 	// stack that waits must be small.
-	began time.Time // zero: it has not begun
-	asked time.Time // when the read in question began
-	due   time.Time // its end; zero: never
+	began time.Duration // notBegun: it has not
+	asked time.Duration // when the read in question began
+	due   time.Duration // its end; 0: never
 }
 
-// read reads text once. It gives up with errTimeout at due (zero: never).
-func (c *Conn) read(b []byte, due time.Time) (int, error) {
+const notBegun = -1
+
+// now is the time as clock has it.
+func (c *Conn) now() time.Duration { return time.Since(c.started) }
+
+// at is the time that others understand; the zero Time for 0.
+func (c *Conn) at(d time.Duration) time.Time {
+	if d == 0 {
+		return time.Time{}
+	}
+	return c.started.Add(d)
+}
+
+// read reads text once. It gives up with errTimeout at due (0: never).
+func (c *Conn) read(b []byte, due time.Duration) (int, error) {
 	for range 1000 {
 		if err := c.setReadDeadline(due); err != nil {
 			return 0, err
@@ -46,7 +62,7 @@ func (c *Conn) read(b []byte, due time.Time) (int, error) {
 			continue // allowed of an io.Reader, if odd
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return 0, err
-		case !due.IsZero() && !time.Now().Before(due):
+		case due != 0 && c.now() >= due:
 			return 0, errTimeout
 		}
 		if err := c.clearReadDeadline(); err != nil { // it struck early
@@ -57,31 +73,31 @@ func (c *Conn) read(b []byte, due time.Time) (int, error) {
 }
 
 // setReadDeadline sets the deadline when the one set does not come as early.
-func (c *Conn) setReadDeadline(due time.Time) error {
-	if due.IsZero() || !c.clock.read.IsZero() && !c.clock.read.After(due) {
+func (c *Conn) setReadDeadline(due time.Duration) error {
+	if due == 0 || c.clock.read != 0 && c.clock.read <= due {
 		return nil
 	}
 	c.clock.read = due
-	return c.raw.SetReadDeadline(due)
+	return c.raw.SetReadDeadline(c.at(due))
 }
 
 func (c *Conn) clearReadDeadline() error {
-	c.clock.read = time.Time{}
+	c.clock.read = 0
 	return c.raw.SetReadDeadline(time.Time{})
 }
 
 // beginWrite sees to it that a write may take Timeouts.Write, and a sixteenth
 // of it more at most.
 func (c *Conn) beginWrite() error {
-	if c.timeouts.Write == 0 {
+	if c.timeouts().Write == 0 {
 		return nil
 	}
-	due := time.Now().Add(c.timeouts.Write)
-	if !c.clock.write.Before(due) {
+	due := after(c.now(), c.timeouts().Write)
+	if c.clock.write >= due {
 		return nil
 	}
-	c.clock.write = due.Add(c.timeouts.Write / 16)
-	return c.raw.SetWriteDeadline(c.clock.write)
+	c.clock.write = after(due, c.timeouts().Write/16)
+	return c.raw.SetWriteDeadline(c.at(c.clock.write))
 }
 
 // beginWait prepares for reading more of a command line, having sent what was
@@ -93,8 +109,8 @@ func (c *Conn) beginWait() error {
 	if err := c.flush(); err != nil {
 		return err
 	}
-	now := time.Now()
-	if c.clock.began.IsZero() {
+	now := c.now()
+	if c.clock.began == notBegun {
 		c.clock.began = now
 	}
 	c.clock.asked = now
@@ -123,9 +139,9 @@ func (c *Conn) woken(n int, err error) error {
 	c.mu.Unlock()
 	c.bytesIn += int64(n)
 	c.in.added(n)
-	now := time.Now()
+	now := c.now()
 	if c.phase() == phaseBDAT {
-		c.pace.waited += now.Sub(c.clock.asked)
+		c.pace.waited += now - c.clock.asked
 	}
 	switch {
 	case n > 0:
@@ -140,32 +156,32 @@ func (c *Conn) woken(n int, err error) error {
 		return err
 	case drained:
 		return errDrain
-	case !c.clock.due.IsZero() && !now.Before(c.clock.due):
+	case c.clock.due != 0 && now >= c.clock.due:
 		return errTimeout
-	case c.cfg.Busy != nil && now.Sub(c.clock.began) >= busyCommand && c.cfg.Busy():
+	case c.cfg.Busy != nil && now-c.clock.began >= busyCommand && c.cfg.Busy():
 		return errBusy
 	}
 	return c.clearReadDeadline() // it struck early
 }
 
 // commandDue is when a wait for a command that began at start is over, and when
-// to look at Config.Busy in between (zero: never).
-func (c *Conn) commandDue(start, now time.Time) (due, look time.Time) {
-	if c.timeouts.Command > 0 {
-		due = start.Add(c.timeouts.Command)
+// to look at Config.Busy in between (0: never).
+func (c *Conn) commandDue(start, now time.Duration) (due, look time.Duration) {
+	if c.timeouts().Command > 0 {
+		due = after(start, c.timeouts().Command)
 	}
 	switch c.phase() {
 	case phaseClear, phaseStart, phaseReady:
-		if c.timeouts.Session > 0 {
-			due = earlier(due, c.started.Add(c.timeouts.Session))
+		if c.timeouts().Session > 0 {
+			due = earlier(due, c.timeouts().Session)
 		}
 	case phaseBDAT:
-		if left, limited := c.pace.left(&c.timeouts); limited {
-			due = earlier(due, now.Add(left))
+		if left, limited := c.pace.left(c.timeouts()); limited {
+			due = earlier(due, after(now, left))
 		}
 	}
 	if c.cfg.Busy != nil {
-		look = start.Add(now.Sub(start).Truncate(busyCommand) + busyCommand)
+		look = start + (now - start).Truncate(busyCommand) + busyCommand
 	}
 	return due, look
 }
@@ -175,14 +191,14 @@ func (c *Conn) fillText() error {
 	if err := c.flush(); err != nil {
 		return err
 	}
-	now := time.Now()
-	var due time.Time
-	if left, limited := c.pace.left(&c.timeouts); limited {
-		due = now.Add(min(left, c.timeouts.Data))
+	now := c.now()
+	var due time.Duration
+	if left, limited := c.pace.left(c.timeouts()); limited {
+		due = after(now, min(left, c.timeouts().Data))
 	}
 	n, err := c.read(c.in.room(), due)
 	c.in.added(n)
-	c.pace.waited += time.Since(now)
+	c.pace.waited += c.now() - now
 	c.pace.octets += int64(n)
 	return err
 }
@@ -197,7 +213,7 @@ type pace struct {
 // left is how much longer we wait for text altogether, and whether there is a
 // limit: Timeouts.Data, or what the octets so far have earned at the rate asked
 // for when that is more.
-func (p *pace) left(t *Timeouts) (left time.Duration, limited bool) {
+func (p *pace) left(t Timeouts) (left time.Duration, limited bool) {
 	if t.Data == 0 {
 		return 0, false
 	}
@@ -211,9 +227,18 @@ func (p *pace) left(t *Timeouts) (left time.Duration, limited bool) {
 	return max(t.Data, earned) - p.waited, true
 }
 
-// earlier is the earlier of two times, of which zero is never.
-func earlier(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
+// after is the time d after now; never past what a Duration holds, which is as
+// good as never.
+func after(now, d time.Duration) time.Duration {
+	if d > math.MaxInt64-now {
+		return math.MaxInt64
+	}
+	return now + d
+}
+
+// earlier is the earlier of two times, of which 0 is never.
+func earlier(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
 		return b
 	}
 	return a

@@ -81,7 +81,7 @@ func (c *Conn) readText() answer {
 // which of two failures comes first must not depend on how the text was cut.
 func (c *Conn) take(p []byte) {
 	t := &c.text
-	fits := max(c.limits.MessageSize-t.size, 0)
+	fits := max(c.limits().MessageSize-t.size, 0)
 	t.size += int64(len(p))
 	tooBig := int64(len(p)) > fits
 	if tooBig {
@@ -97,7 +97,7 @@ func (c *Conn) take(p []byte) {
 		}
 	}
 	if tooBig {
-		c.tooBig(c.limits.MessageSize + 1) // at least; how much was read at once is chance
+		c.tooBig(c.limits().MessageSize + 1) // at least; how much was read at once is chance
 	}
 }
 
@@ -112,7 +112,7 @@ func (c *Conn) tooBig(size int64) {
 		return
 	}
 	c.text.tooBig = true
-	c.hit("limits.message_size", size, c.limits.MessageSize)
+	c.hit("limits.message_size", size, c.limits().MessageSize)
 	c.text.fail(answer{reply: replyTooBig, stage: stageMessage, why: because("limits.message_size")})
 }
 
@@ -125,10 +125,10 @@ func (t *intake) fail(a answer) {
 
 // twiceSize is where a text is no longer read through.
 func (c *Conn) twiceSize() int64 {
-	if c.limits.MessageSize > math.MaxInt64/2 {
+	if c.limits().MessageSize > math.MaxInt64/2 {
 		return math.MaxInt64
 	}
-	return 2 * c.limits.MessageSize
+	return 2 * c.limits().MessageSize
 }
 
 // lookAtLineEnds refuses a text with bare line ends from a peer of which none

@@ -3,7 +3,7 @@ package smtp
 import "sync"
 
 const (
-	smallBuffer = 448      // what an idle connection keeps: see Conn about its size
+	smallBuffer = 144      // what an idle connection keeps: see Conn about its size
 	bigBuffer   = 16 << 10 // what text, long lines and long batches are read into
 )
 

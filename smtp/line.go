@@ -3,7 +3,6 @@ package smtp
 import (
 	"bytes"
 	"errors"
-	"time"
 )
 
 // mostSkipped is how much of an overlong command line is read through; past it
@@ -24,7 +23,7 @@ var (
 // An idle connection's goroutine stands here: this frame, and those that led to
 // it, are what its stack cannot shrink below. Hence the split from nextLine.
 func (c *Conn) readCommand() ([]byte, error) {
-	c.clock.began = time.Time{}
+	c.clock.began = notBegun
 	for {
 		line, ready, err := c.nextLine()
 		if ready || err != nil {
@@ -45,7 +44,7 @@ func (c *Conn) nextLine() (line []byte, ready bool, err error) {
 	if !c.encrypted() && c.in.skipped == 0 && c.in.tlsRecord() {
 		return nil, false, errTLSRecord
 	}
-	line, ready = c.in.line(c.limits.CommandLine)
+	line, ready = c.in.line(c.limits().CommandLine)
 	switch {
 	case ready && line == nil:
 		return nil, false, errOverlong

@@ -6,7 +6,6 @@ import (
 )
 
 const (
-	smallOutput   = 128     // what an idle connection keeps: a reply, but for EHLO's
 	flushAt       = 4 << 10 // replies waiting to be sent
 	mostReplyText = 8 << 10 // of one reply; the rest is cut
 	mostReplyLine = 480     // of text in a line: 512 with code and line end (RFC 5321 §4.5.3.1.5)
@@ -14,15 +13,16 @@ const (
 	replyOverhead = 24      // code, enhanced code and line end of a line
 )
 
-// output holds replies back until the input is empty or flushAt wait.
-type output struct {
-	buf   []byte
-	big   *buffer
-	err   error // of a write: nothing is written after it
-	small [smallOutput]byte
-}
+// The longest reply fits into a buffer in which less than flushAt waits.
+const _ = uint(bigBuffer - flushAt - mostReplyText - mostReplyRows*replyOverhead)
 
-func (out *output) init() { out.buf = out.small[:0] }
+// output holds replies back until the input is empty or flushAt wait. Its buffer
+// is lent while some do.
+type output struct {
+	lent *buffer // nil: none wait
+	n    int     // lent[:n] wait
+	err  error   // of a write: nothing is written after it
+}
 
 // put writes one reply: the only place that does. The reply goes out with the
 // next flush.
@@ -31,51 +31,43 @@ func (c *Conn) put(r *Reply) {
 	if len(text) > mostReplyText {
 		text = text[:mostReplyText]
 	}
-	worst := len(text) + (mostReplyRows+len(text)/mostReplyLine+2)*replyOverhead
-	if !strings.Contains(text, "\n") {
-		worst = len(text) + (len(text)/mostReplyLine+1)*replyOverhead
+	out := &c.out
+	if out.lent == nil {
+		out.lent = buffers.Get().(*buffer)
 	}
-	c.out.ensure(worst)
-	from := len(c.out.buf)
-	c.out.buf = appendReply(c.out.buf, r.Code, r.Enhanced, text)
+	from := out.n
+	out.n = len(appendReply(out.lent[:from], r.Code, r.Enhanced, text))
 	if c.cfg.OnDialogue != nil {
-		for line := range strings.Lines(string(c.out.buf[from:])) {
-			c.cfg.OnDialogue(c, false, strings.TrimSuffix(line, "\r\n"))
-		}
+		c.showReply(string(out.lent[from:out.n]))
 	}
-	if len(c.out.buf) >= flushAt {
+	if out.n >= flushAt {
 		_ = c.flush() // kept in out.err: the next fill reports it
 	}
 }
 
-// ensure makes room for n octets more, which with flushAt waiting always fit
-// into a big buffer.
-func (out *output) ensure(n int) {
-	if len(out.buf)+n <= cap(out.buf) || out.big != nil {
-		return
+func (c *Conn) showReply(text string) {
+	for line := range strings.Lines(text) {
+		c.cfg.OnDialogue(c, false, strings.TrimSuffix(line, "\r\n"))
 	}
-	out.big = buffers.Get().(*buffer)
-	out.buf = append(out.big[:0], out.buf...)
 }
 
 // flush sends what waits.
 func (c *Conn) flush() error {
-	if len(c.out.buf) == 0 || c.out.err != nil {
-		return c.out.err
+	out := &c.out
+	if out.lent == nil {
+		return out.err
 	}
-	err := c.beginWrite()
-	if err == nil {
+	if out.err == nil {
+		out.err = c.beginWrite()
+	}
+	if out.err == nil {
 		var n int
-		n, err = c.nc.Write(c.out.buf)
+		n, out.err = c.nc.Write(out.lent[:out.n])
 		c.bytesOut += int64(n)
 	}
-	c.out.err = err
-	if c.out.big != nil {
-		buffers.Put(c.out.big)
-		c.out.big = nil
-	}
-	c.out.init()
-	return err
+	buffers.Put(out.lent)
+	out.lent, out.n = nil, 0
+	return out.err
 }
 
 // appendReply appends r's lines. Octets of the text that have no place in a

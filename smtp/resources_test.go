@@ -134,7 +134,7 @@ func TestAHelloNeedsNoBigStack(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector makes bigger frames")
 	}
-	const n = 200
+	const n = 400
 	runtime.GC() // what has to be shrunk or freed is, before it is measured
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	l := listen(t, &Config{OnConnect: func(*Conn) {}})
@@ -162,11 +162,11 @@ func TestAHelloNeedsNoBigStack(t *testing.T) {
 	}
 }
 
-// TestConnFillsItsSizeClass: one field more costs each connection 256 octets,
+// TestConnFillsItsSizeClass: one field more costs each connection 128 octets,
 // which is to be known when it is added.
 func TestConnFillsItsSizeClass(t *testing.T) {
 	t.Parallel()
-	if size := unsafe.Sizeof(Conn{}); size > 1536-8 && unsafe.Sizeof(uintptr(0)) == 8 {
+	if size := unsafe.Sizeof(Conn{}); size > 768-8 && unsafe.Sizeof(uintptr(0)) == 8 {
 		t.Errorf("a Conn is %d octets", size)
 	}
 }

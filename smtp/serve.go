@@ -178,7 +178,7 @@ func (c *Conn) close() {
 	c.over = answer{close: over, why: failed(err)}
 	if c.cfg.OnClosed != nil {
 		c.cfg.OnClosed(c, Closing{
-			Reason: over.String(), Err: err, Duration: time.Since(c.started),
+			Reason: over.String(), Err: err, Duration: c.now(),
 			Messages: c.messages, BytesIn: c.bytesIn, BytesOut: c.bytesOut,
 		})
 	}

@@ -36,7 +36,7 @@ func (c *Conn) doStartTLS(args []byte) answer {
 // handshake makes the connection a TLS connection. One that fails is the end:
 // nothing is ever read in clear afterwards.
 func (c *Conn) handshake() answer {
-	began := time.Now()
+	began := c.now()
 	if !c.beginHandshake(began) {
 		return answer{close: closedDrain}
 	}
@@ -51,7 +51,7 @@ func (c *Conn) handshake() answer {
 	}
 	c.mu.Unlock()
 	if c.cfg.OnHandshake != nil {
-		c.cfg.OnHandshake(c, &state, time.Since(began), err)
+		c.cfg.OnHandshake(c, &state, c.now()-began, err)
 	}
 	switch {
 	case err == nil:
@@ -64,7 +64,7 @@ func (c *Conn) handshake() answer {
 }
 
 // beginHandshake sets the deadline for all of it, unless we drain.
-func (c *Conn) beginHandshake(now time.Time) bool {
+func (c *Conn) beginHandshake(now time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.draining {
@@ -72,11 +72,12 @@ func (c *Conn) beginHandshake(now time.Time) bool {
 	}
 	c.waiting = true
 	c.clock = clock{}
-	if c.timeouts.TLS > 0 {
-		c.clock = clock{read: now.Add(c.timeouts.TLS), write: now.Add(c.timeouts.TLS)}
+	if c.timeouts().TLS > 0 {
+		due := after(now, c.timeouts().TLS)
+		c.clock = clock{read: due, write: due}
 	}
 	// An error means that the connection is closed: the handshake fails.
-	_ = c.raw.SetDeadline(c.clock.read)
+	_ = c.raw.SetDeadline(c.at(c.clock.read))
 	return true
 }
 

@@ -21,11 +21,11 @@ func (c *Conn) obey(ctx context.Context, line []byte) answer {
 	// Whether RCPT and BDAT count is known only when they are done.
 	late := v == verbRCPT || v == verbBDAT
 	if !late && v != verbQUIT && !c.count() {
-		return c.overLimit(answer{}, "limits.commands", replyTooManyCommands, c.limits.Commands)
+		return c.overLimit(answer{}, "limits.commands", replyTooManyCommands, c.limits().Commands)
 	}
 	a := c.execute(ctx, v, args)
 	if late && !a.free && a.close == goesOn && !c.count() {
-		return c.overLimit(a, "limits.commands", replyTooManyCommands, c.limits.Commands)
+		return c.overLimit(a, "limits.commands", replyTooManyCommands, c.limits().Commands)
 	}
 	if v == verbDATA && a.stage == stageData {
 		c.afterData = true
@@ -43,7 +43,7 @@ func (c *Conn) notText() answer {
 // count counts one command, and says whether it is within the limit.
 func (c *Conn) count() bool {
 	c.commands++
-	return c.commands <= c.limits.Commands
+	return c.commands <= c.limits().Commands
 }
 
 func (c *Conn) showCommand(v verb, line []byte) {
@@ -163,14 +163,16 @@ func (c *Conn) doHello(ctx context.Context, args []byte, esmtp bool) answer {
 
 // extensions is the reply to EHLO.
 func (c *Conn) extensions() *Reply {
-	text := []byte(c.cfg.Hostname + "\nPIPELINING\nSIZE")
+	var room [512]byte // a hostname has 255 octets at most
+	text := append(room[:0], c.cfg.Hostname...)
+	text = append(text, "\nPIPELINING\nSIZE"...)
 	if c.cfg.Limits.MessageSize >= 0 {
-		text = strconv.AppendInt(append(text, ' '), c.limits.MessageSize, 10)
+		text = strconv.AppendInt(append(text, ' '), c.limits().MessageSize, 10)
 	}
 	text = append(text, "\n8BITMIME\nSMTPUTF8\nENHANCEDSTATUSCODES\nCHUNKING"...)
 	if c.cfg.Limits.Recipients >= 0 {
 		text = append(text, "\nLIMITS RCPTMAX="...)
-		text = strconv.AppendInt(text, int64(c.limits.Recipients), 10)
+		text = strconv.AppendInt(text, int64(c.limits().Recipients), 10)
 	}
 	if c.offersTLS() {
 		text = append(text, "\nSTARTTLS"...)

@@ -27,8 +27,8 @@ func (c *Conn) doMail(ctx context.Context, args []byte) answer {
 		return answer{reply: wrong, stage: stageMail}
 	}
 	c.from, c.hasFrom = from, true
-	if wrong != nil || p.Size > c.limits.MessageSize {
-		c.hit("limits.message_size", p.Size, c.limits.MessageSize)
+	if wrong != nil || p.Size > c.limits().MessageSize {
+		c.hit("limits.message_size", p.Size, c.limits().MessageSize)
 		return answer{reply: replyTooBig, stage: stageMail, why: because("limits.message_size")}
 	}
 	if err := c.ask("session mail", func() error { return c.session.Mail(ctx, from, p) }); err != nil {
@@ -68,8 +68,8 @@ func (c *Conn) doRcpt(ctx context.Context, args []byte) answer {
 	if wrong != nil {
 		return c.refuseRcpt(answer{reply: wrong, stage: stageRcpt, why: &detail{rcpt: string(args)}})
 	}
-	if c.recipients >= c.limits.Recipients {
-		c.hit("limits.recipients", int64(c.recipients)+1, int64(c.limits.Recipients))
+	if c.recipients >= c.limits().Recipients {
+		c.hit("limits.recipients", int64(c.recipients)+1, int64(c.limits().Recipients))
 		return answer{reply: replyTooManyRecipients, stage: stageRcpt, why: &detail{reason: "limits.recipients", rcpt: to.String()}}
 	}
 	if err := c.ask("session rcpt", func() error { return c.session.Rcpt(ctx, to, p) }); err != nil {
@@ -88,8 +88,8 @@ func (c *Conn) refuseRcpt(a answer) answer {
 	if c.phase() == phaseMail {
 		c.setPhase(phaseRefused)
 	}
-	if c.refused >= c.limits.RefusedRecipients {
-		return c.overLimit(a, "limits.refused_recipients", replyTooManyRefused, c.limits.RefusedRecipients)
+	if c.refused >= c.limits().RefusedRecipients {
+		return c.overLimit(a, "limits.refused_recipients", replyTooManyRefused, c.limits().RefusedRecipients)
 	}
 	c.refused++
 	return a
