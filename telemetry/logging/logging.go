@@ -104,10 +104,16 @@ func (lg *logger) at(level slog.Level) *line {
 	return n
 }
 
+// log gives the line to the handler, without a source: it would always be this
+// one, and to find it takes an eighth of the time that a line takes.
 func (n *line) log(msg string) {
-	if !n.off {
-		n.lg.l.LogAttrs(context.Background(), n.level, msg, n.attrs...)
+	if n.off {
+		return
 	}
+	r := slog.NewRecord(time.Now(), n.level, msg, 0)
+	r.AddAttrs(n.attrs...)
+	// As slog.Logger does: nobody could be told that the log cannot be written.
+	_ = n.lg.l.Handler().Handle(context.Background(), r)
 }
 
 func (n *line) add(key string, value slog.Value) *line {
@@ -201,11 +207,14 @@ func (n *line) num(key string, v int64) *line { return n.add(key, slog.Int64Valu
 
 // took adds a duration as text with its unit, the same in every format.
 func (n *line) took(key string, d time.Duration) *line {
+	if n.off {
+		return n
+	}
 	return n.add(key, slog.StringValue(d.Round(time.Microsecond).String()))
 }
 
 func (n *line) when(key string, t time.Time) *line {
-	if t.IsZero() {
+	if t.IsZero() || n.off {
 		return n
 	}
 	return n.add(key, slog.StringValue(t.UTC().Format(time.RFC3339)))
