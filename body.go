@@ -147,9 +147,12 @@ func (b *body) End(ctx context.Context) (receipt string, err error) {
 // policy's time.
 func (b *body) judge(ctx context.Context) error {
 	s := b.s
-	ctx, cancel := s.set.chain.WithDeadline(ctx)
-	defer cancel()
-	defer context.AfterFunc(s.srv.forced, cancel)()
+	if s.set.chain.AsksAt(policy.StageMessage) || !b.head.done() {
+		var cancel context.CancelFunc
+		ctx, cancel = s.set.chain.WithDeadline(ctx)
+		defer cancel()
+		defer context.AfterFunc(s.srv.forced, cancel)()
+	}
 	if !b.head.done() {
 		b.head.end()
 		if err := b.headerIn(ctx); err != nil || b.draft == nil {

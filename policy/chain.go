@@ -108,6 +108,16 @@ func (c *Chain) Check(ctx context.Context, stage Stage, t *Transaction) error {
 	return nil
 }
 
+// AsksAt reports whether any policy is asked at that stage.
+func (c *Chain) AsksAt(stage Stage) bool {
+	for _, l := range c.links {
+		if asksAt(l.policy, stage) {
+			return true
+		}
+	}
+	return false
+}
+
 // WithDeadline is a ctx for several stages that must share one policy's time:
 // from the final dot, all policies together have Timeout. Call cancel after the
 // last Check.

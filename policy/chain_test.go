@@ -552,3 +552,14 @@ func BenchmarkPolicyThatMayWait(b *testing.B) {
 		c.Check(b.Context(), StageMail, tx)
 	}
 }
+
+func TestChainKnowsWhereItAsks(t *testing.T) {
+	t.Parallel()
+	c := NewChain([]Policy{OnMail(func(context.Context, smtp.Path, *Transaction) error { return nil })}, nil)
+	if !c.AsksAt(StageMail) || c.AsksAt(StageMessage) || NewChain(nil, nil).AsksAt(StageMail) {
+		t.Error("a chain of one that is asked at MAIL is asked elsewhere, or not there")
+	}
+	if !NewChain([]Policy{Func(func(context.Context, Stage, *Transaction) error { return nil })}, nil).AsksAt(StageMessage) {
+		t.Error("a Func is asked everywhere")
+	}
+}
