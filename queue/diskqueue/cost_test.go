@@ -28,7 +28,7 @@ func TestTheCostOfAMessageDoesNotGrowWithDepth(t *testing.T) {
 }
 
 func callsAt(t *testing.T, depth int) []string {
-	w := newWorld(t, fmt.Sprintf("depth %d", depth))
+	w := newWorld(t, fmt.Sprintf("depth %d", depth), false)
 	defer w.q.Close()
 	for n := range depth {
 		w.put(n)

@@ -27,10 +27,12 @@ type world struct {
 	what string // for messages: which call fails, and how
 	// litter: something may lie in trash/ until the next open.
 	litter bool
-	mem    *crashfs.FS
-	fs     *faultfs.FS
-	events *events
-	q      *Queue
+	// journal: small messages go there.
+	journal bool
+	mem     *crashfs.FS
+	fs      *faultfs.FS
+	events  *events
+	q       *Queue
 
 	target queue.ID // what the act is about
 	l      queue.Lease
@@ -41,19 +43,22 @@ type world struct {
 	hits []faultfs.Call // the calls that were made to fail
 }
 
-const worldSpool = "/spool"
+const (
+	worldSpool   = "/spool"
+	worldSegment = 16 << 10
+)
 
 var received = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
-func newWorld(t *testing.T, what string) *world {
-	w := &world{t: t, what: what, mem: crashfs.New(), kept: map[queue.ID]string{}}
+func newWorld(t *testing.T, what string, journal bool) *world {
+	w := &world{t: t, what: what, journal: journal, mem: crashfs.New(), kept: map[queue.ID]string{}}
 	w.open()
 	return w
 }
 
 func (w *world) options() *Options {
 	w.fs, w.events = faultfs.New(w.mem), new(events)
-	return &Options{MessageSize: -1, DeadSweep: -1, NoJournal: true, Buffers: 20_000, fs: w.fs, Hooks: w.events.hooks()}
+	return &Options{MessageSize: -1, DeadSweep: -1, NoJournal: !w.journal, segment: worldSegment, Buffers: 20_000, fs: w.fs, Hooks: w.events.hooks()}
 }
 
 func (w *world) open() {
@@ -142,7 +147,7 @@ func (w *world) failed() []faultfs.Call {
 func canFail(c faultfs.Call, no syscall.Errno) bool {
 	switch no {
 	case syscall.ENOSPC, syscall.EDQUOT:
-		return slices.Contains([]faultfs.Op{faultfs.Create, faultfs.Mkdir, faultfs.Rename, faultfs.Write, faultfs.Sync, faultfs.SyncDir}, c.Op)
+		return slices.Contains([]faultfs.Op{faultfs.Create, faultfs.Mkdir, faultfs.Rename, faultfs.Write, faultfs.Sync, faultfs.SyncDir, faultfs.Preallocate}, c.Op)
 	case syscall.EMFILE:
 		return slices.Contains([]faultfs.Op{faultfs.Create, faultfs.Open, faultfs.Reopen, faultfs.ReadDir}, c.Op)
 	case syscall.EROFS:
@@ -168,8 +173,10 @@ type act struct {
 	do     func(w *world) error
 	// after checks what it is to have done when do returned nil; when it did
 	// not, the target is as it was, or was never there.
-	after func(w *world)
-	waits bool // do waits for the disk to be well, and returns no error of the disk's
+	after   func(w *world)
+	journal bool
+	stocks  bool // do makes segments for later: nobody is told if one cannot be made
+	waits   bool // do waits for the disk to be well, and returns no error of the disk's
 }
 
 func (w *world) state() (queue.State, bool) {
@@ -271,7 +278,7 @@ func acts() []act {
 
 // begin makes a world in which the act is about to happen.
 func (a *act) begin(t *testing.T, what string) *world {
-	w := newWorld(t, what)
+	w := newWorld(t, what, a.journal)
 	if a.before != nil {
 		a.before(w)
 	}
@@ -297,19 +304,30 @@ var errnos = []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscal
 func TestWhateverCallFails(t *testing.T) {
 	t.Parallel()
 	for _, a := range acts() {
-		t.Run(a.name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				n := a.calls(t)
-				for _, no := range errnos {
-					for at := 1; at <= n; at++ {
-						a.failing(t, at, no, false)
-						a.failing(t, at, no, true)
-					}
-				}
-			})
-		})
+		t.Run(a.name, a.failEverywhere)
 	}
+}
+
+// TestWhateverCallOfTheJournalFails is the same with a journal.
+func TestWhateverCallOfTheJournalFails(t *testing.T) {
+	t.Parallel()
+	for _, a := range append(acts(), journalActs()...) {
+		a.journal = true
+		t.Run(a.name, a.failEverywhere)
+	}
+}
+
+func (a *act) failEverywhere(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := a.calls(t)
+		for _, no := range errnos {
+			for at := 1; at <= n; at++ {
+				a.failing(t, at, no, false)
+				a.failing(t, at, no, true)
+			}
+		}
+	})
 }
 
 func (a *act) failing(t *testing.T, at int, no syscall.Errno, onward bool) {
@@ -335,7 +353,7 @@ func (a *act) failing(t *testing.T, at int, no syscall.Errno, onward bool) {
 	if err != nil && !errors.Is(err, kind) && !(a.waits && errors.Is(err, context.DeadlineExceeded)) {
 		w.errorf("error is %v, want %v", err, kind)
 	}
-	sick := w.standsAs(kind, err, a.waits && !onward)
+	sick := w.standsAs(kind, err, a.nobodyIsTold(w.failed()[0], onward))
 	w.delivers(bystander, sick, no)
 	w.disarm()
 	time.Sleep(probeEvery + time.Second)
@@ -349,6 +367,15 @@ func (a *act) failing(t *testing.T, at int, no syscall.Errno, onward bool) {
 		w.isOfferedAgain()
 	}
 	w.nothingIsLost()
+}
+
+// nobodyIsTold: what fails is tried again, or not needed yet.
+func (a *act) nobodyIsTold(c faultfs.Call, onward bool) bool {
+	return !onward && (a.waits || a.stocks || a.journal && c.Op == faultfs.Read) || a.stocks && makesSegment(c)
+}
+
+func makesSegment(c faultfs.Call) bool {
+	return (c.Op == faultfs.Create || c.Op == faultfs.Preallocate) && strings.HasSuffix(c.Path, ".seg")
 }
 
 // standsAs holds the queue's state against the kind of error its disk gives. It
@@ -400,9 +427,11 @@ func (w *world) delivers(bystander queue.ID, sick bool, no syscall.Errno) {
 			return
 		}
 		// The act's own message, offered again: it steps aside.
-		if err := l.Release(context.Background()); err != nil && !errors.Is(err, queue.ErrNoSpace) {
-			w.errorf("Release: %v", err)
-		}
+		defer func() {
+			if err := l.Release(context.Background()); err != nil && !errors.Is(err, queue.ErrNoSpace) {
+				w.errorf("Release: %v", err)
+			}
+		}()
 	}
 	w.errorf("the bystander is not handed out")
 }
@@ -443,6 +472,9 @@ func (w *world) nothingIsLost() {
 			if err != nil {
 				w.errorf("%s: List: %v", when, err)
 				continue
+			}
+			if w.journal && isIncomplete(e) && strings.HasPrefix(string(e.ID), "journal-") {
+				continue // half written, and refused
 			}
 			found++
 			if isIncomplete(e) {

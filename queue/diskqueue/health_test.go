@@ -21,7 +21,7 @@ import (
 func TestASickSpoolIsProbedEveryTenSecondsUntilItIsWell(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, "probe")
+		w := newWorld(t, "probe", false)
 		remove := w.fs.Fail(faultfs.Rule{Op: faultfs.Sync, Err: syscall.EIO})
 		if _, _, err := w.text(letter, 0, false); !errors.Is(err, queue.ErrSick) {
 			t.Fatalf("commit: %v", err)
@@ -64,7 +64,7 @@ func TestASickSpoolIsProbedEveryTenSecondsUntilItIsWell(t *testing.T) {
 func TestAFullDiskIsFullForAMomentOnly(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, "full")
+		w := newWorld(t, "full", false)
 		w.fs.Fail(faultfs.Rule{Op: faultfs.Write, Nth: 1, Err: syscall.ENOSPC})
 		if _, _, err := w.text(letter, 0, false); !errors.Is(err, queue.ErrNoSpace) {
 			t.Fatalf("commit: %v", err)
@@ -84,7 +84,7 @@ func TestAPlaceThatCannotBeWrittenToIsTheSpoolsFault(t *testing.T) {
 	t.Parallel()
 	for _, place := range []string{"processing", "dead", "trash", "committed", "incoming"} {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t, place)
+			w := newWorld(t, place, false)
 			for second := range 5 {
 				w.put(second)
 			}
@@ -257,7 +257,7 @@ func TestTheFloorOfFreeSpace(t *testing.T) {
 func TestFreeSpaceIsAskedForOnceASecond(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, "space")
+		w := newWorld(t, "space", false)
 		defer w.q.Close()
 		time.Sleep(time.Second)
 		w.fs.Reset()

@@ -86,9 +86,11 @@ func (j *journal) write(asked []*request) {
 		j.append(q)
 	}
 	for _, q := range asked {
-		if q.kind != 0 {
-			j.append(q)
+		if q.kind == 0 {
+			j.lookAgain()
+			continue
 		}
+		j.append(q)
 	}
 	clear(asked)
 	j.taken = asked[:0]
@@ -99,6 +101,17 @@ func (j *journal) write(asked []*request) {
 	j.flush(due)
 	if len(j.again) > 0 && kindOf(j.why) != queue.ErrSick { // else poke comes when all is well
 		j.wakeLater()
+	}
+}
+
+// lookAgain is for when the disk is well again: what has not failed often is
+// tried at once.
+func (j *journal) lookAgain() {
+	j.why = nil
+	for s := range j.lives {
+		if s.failures < 3 {
+			s.notBefore = time.Time{}
+		}
 	}
 }
 
@@ -515,6 +528,9 @@ func (j *journal) tidy() {
 				return // the rest can wait
 			}
 		}
+	}
+	if len(j.checked) > 0 && j.moving == nil && kindOf(j.why) != queue.ErrSick {
+		j.wakeLater() // some could not be done
 	}
 	if j.moving == nil && (j.pressed || j.short.Load() && j.spares() == 0) {
 		j.relieve()

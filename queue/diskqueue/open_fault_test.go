@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -12,8 +13,8 @@ import (
 )
 
 // left is a world whose process has ended, with all that an open has work with.
-func left(t *testing.T, what string) *world {
-	w := newWorld(t, what)
+func left(t *testing.T, what string, journal bool) *world {
+	w := newWorld(t, what, journal)
 	for second := range 2 {
 		w.put(second)
 	}
@@ -25,9 +26,16 @@ func left(t *testing.T, what string) *world {
 	w.put(2)
 	w.must(w.q.Pause(context.Background()))
 	w.must(w.q.Close())
-	w.must(w.copyDir("committed", "incoming", "STAGED"))
+	from := "committed"
+	if journal {
+		from = "dead"
+	}
+	w.must(w.copyDir(from, "incoming", "STAGED"))
 	w.kept["STAGED"] = letter
-	w.must(w.copyDir("committed", "trash", "TRASH"))
+	w.must(w.copyDir(from, "trash", "TRASH"))
+	if journal {
+		w.unseal()
+	}
 	return w
 }
 
@@ -68,8 +76,17 @@ func (w *world) copyDir(from, to, id string) error {
 // that works, finds everything.
 func TestWhateverCallOfOpenFails(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := left(t, "open")
+	synctest.Test(t, func(t *testing.T) { whateverCallOfOpenFails(t, false) })
+}
+
+func TestWhateverCallOfOpenFailsWithAJournal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) { whateverCallOfOpenFails(t, true) })
+}
+
+func whateverCallOfOpenFails(t *testing.T, journal bool) {
+	{
+		w := left(t, "open", journal)
 		w.open()
 		n := len(w.fs.Calls())
 		w.nothingIsLost()
@@ -77,24 +94,45 @@ func TestWhateverCallOfOpenFails(t *testing.T) {
 		for _, no := range errnos {
 			for at := 1; at <= n; at++ {
 				for _, onward := range []bool{false, true} {
-					w := left(t, fmt.Sprintf("call %d of open fails by %v, onward: %v", at, no, onward))
+					w := left(t, fmt.Sprintf("call %d of open fails by %v, onward: %v", at, no, onward), journal)
 					w.openFailing(at, no, onward)
 				}
 			}
 		}
-	})
+	}
+}
+
+// unseal makes the journal's files look as after a kill: without a footer.
+func (w *world) unseal() {
+	names, err := w.mem.ReadDir(worldSpool + "/journal")
+	w.must(err)
+	for _, name := range names {
+		f, err := w.mem.Reopen(worldSpool + "/journal/" + name.Name())
+		w.must(err)
+		_, err = f.WriteAt(make([]byte, trailerSize), worldSegment-trailerSize)
+		w.must(errors.Join(err, f.Sync(), f.Close()))
+	}
 }
 
 func (w *world) openFailing(at int, no syscall.Errno, onward bool) {
 	o := w.options()
+	lastSegment := ""
+	if names, err := w.mem.ReadDir(worldSpool + "/journal"); err == nil {
+		for _, name := range names {
+			lastSegment = max(lastSegment, worldSpool+"/journal/"+name.Name())
+		}
+	}
 	w.arm(at, no, onward)
 	q, err := Open(worldSpool, o)
+	synctest.Wait()
 	if len(w.failed()) > 0 {
 		w.what += fmt.Sprintf(" (%s)", w.failed()[0])
 	}
 	if err == nil {
 		// What fails once is as a rule asked again.
-		if onward && len(w.failed()) > 0 && len(w.events.spool()) == 0 {
+		// Segments are made for later: nobody needs one yet.
+		stock := len(w.failed()) > 0 && w.failed()[0].Path > lastSegment && filepath.Dir(w.failed()[0].Path) == worldSpool+"/journal"
+		if onward && len(w.failed()) > 0 && !stock && len(w.events.spool()) == 0 {
 			w.errorf("Open made do, and told nobody")
 		}
 		if !q.Paused() {
