@@ -213,7 +213,7 @@ type footed struct {
 	kind     kind
 	id       queue.ID
 	off, n   uint32
-	received int64 // milliseconds since 1970; of a message and an update
+	received int64 // milliseconds since 1970, of a message and an update; of one that is no more, the life it lay in
 	next     int64 // when it is due; likewise
 }
 

@@ -132,6 +132,7 @@ type request struct {
 	done           chan error
 	waits          bool // somebody waits for it to be written
 	durable        bool // and synced
+	moves          bool // it is a copy of our own
 
 	off, n uint32 // where it was written
 }

@@ -22,8 +22,6 @@ type loaded struct {
 	leased map[queue.ID]*segment
 	// bad is what is not whole and was not said to be no more.
 	bad []badIn
-	// copied is the messages that lie in more than one place.
-	copied map[queue.ID]bool
 	// unsealed is the segments that had to be read as a whole.
 	unsealed []*segment
 	// broken is the files whose beginning is damaged, useless those that were
@@ -44,7 +42,6 @@ func (j *journal) load() (*loaded, error) {
 	l := &loaded{
 		entries: make(map[queue.ID]*entry),
 		leased:  make(map[queue.ID]*segment),
-		copied:  make(map[queue.ID]bool),
 		holes:   make(map[*segment]error),
 	}
 	lives, err := j.list(l)
@@ -204,7 +201,6 @@ func (l *loaded) apply(s *segment, r *footed, now int64, listed bool) {
 			e.spot.leave()
 			if e.spot.seg != s {
 				e.spot.seg.halfMoved = true
-				l.copied[r.id] = true
 			}
 		}
 		*e.spot = spot{seg: s, off: r.off, n: r.n}
@@ -228,9 +224,9 @@ func (l *loaded) apply(s *segment, r *footed, now int64, listed bool) {
 		if e.spot.seg != s {
 			s.owe(e.spot.seg, n)
 		}
-		if l.copied[r.id] {
-			// The record may name another copy's life. Emptying this segment
-			// would not say it again for the life of this one.
+		if e.spot.seg.seq != uint64(r.received) {
+			// The record names the life of another copy: to empty this segment
+			// would not say it again.
 			e.spot.seg.halfMoved = true
 		}
 		e.spot.leave()

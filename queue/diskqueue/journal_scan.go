@@ -123,6 +123,9 @@ func nextFrame(b []byte, off int64, salt uint64) int64 {
 // list is what a footer would say of a record found.
 func (f *foundFrame) list() (footed, error) {
 	r := footed{kind: f.kind, id: queue.ID(bytes.Clone([]byte(f.id))), off: uint32(f.off), n: uint32(f.n)}
+	if f.kind == kindRemoved {
+		r.received = int64(lifeOf(f.meta))
+	}
 	if f.kind == kindMessage || f.kind == kindUpdate || f.kind == kindRetried {
 		rec, err := decode(f.id, f.meta)
 		if err != nil {

@@ -80,24 +80,29 @@ func (j *journal) take() (batch []*request, last bool) {
 
 // write writes what was asked for, in order, and tells those who wait.
 func (j *journal) write(asked []*request) {
-	again := j.again
-	j.again, j.told = nil, false
-	for _, q := range again {
-		j.append(q)
-	}
-	for _, q := range asked {
-		if q.kind == 0 {
-			j.lookAgain()
-			continue
-		}
-		j.append(q)
-	}
-	clear(asked)
-	j.taken = asked[:0]
 	j.reqMu.Lock()
 	due := j.syncDue
 	j.syncDue = false
 	j.reqMu.Unlock()
+	j.told = false
+	if slices.ContainsFunc(asked, func(q *request) bool { return q.kind == 0 }) {
+		j.lookAgain()
+		due = true
+	}
+	if len(j.again) > 0 && (due || j.spares() > 0) {
+		again := j.again
+		j.again = nil
+		for _, q := range again {
+			j.append(q)
+		}
+	}
+	for _, q := range asked {
+		if q.kind != 0 {
+			j.append(q)
+		}
+	}
+	clear(asked)
+	j.taken = asked[:0]
 	j.flush(due)
 	if len(j.again) > 0 && kindOf(j.why) != queue.ErrSick { // else poke comes when all is well
 		j.wakeLater()
@@ -118,10 +123,14 @@ func (j *journal) lookAgain() {
 // append puts a record into the batch, having written that before if it has
 // grown big, and having gone over to another segment if it does not fit.
 func (j *journal) append(q *request) {
-	if q.kind == kindRemoved && !j.aim(q) {
+	if q.kind == kindRemoved && !j.aim(q) || !j.worth(q) {
 		if q.waits {
 			q.done <- nil
 		}
+		return
+	}
+	if q.kind == kindRemoved && !q.waits && j.told {
+		j.postpone(q, j.why) // there was no room for another a moment ago
 		return
 	}
 	n := frameLen(q.id, int64(len(q.meta)), q.textLen())
@@ -131,8 +140,8 @@ func (j *journal) append(q *request) {
 	var err error
 	if j.active == nil || !j.active.room(q.id, int64(len(j.buf))+n) {
 		j.flush(false)
-		err = j.rotate(q.isNew())
-	} else if q.isNew() {
+		err = j.rotate(q.mayFail())
+	} else if q.mayFail() {
 		err = j.keepSpare()
 	}
 	if err != nil {
@@ -163,7 +172,27 @@ func (j *journal) aim(q *request) bool {
 		return false
 	}
 	q.meta = binary.LittleEndian.AppendUint64(nil, q.life)
+	q.received = int64(q.life) // for the footer
 	return true
+}
+
+// worth is whether a record says anything, and is worth its room. That a
+// message is in delivery is not when there is no other room than the spare's: a
+// crash then counts no attempt.
+func (j *journal) worth(q *request) bool {
+	switch q.kind {
+	case kindLeased:
+		return !j.short.Load() || j.spares() > 0
+	case kindReleased:
+		return j.leased[q.id] != nil
+	}
+	return true
+}
+
+// mayFail tells a message that comes in and what has changed of one from what
+// makes room, or is part of that.
+func (q *request) mayFail() bool {
+	return q.isNew() || q.kind == kindRetried || q.kind == kindUpdate && !q.moves
 }
 
 // isNew tells a message that comes in from one that is moved.
@@ -393,8 +422,8 @@ func (j *journal) postpone(q *request, err error) {
 }
 
 // rotate goes over to another segment.
-func (j *journal) rotate(message bool) error {
-	next, err := j.fresh(message)
+func (j *journal) rotate(mayFail bool) error {
+	next, err := j.fresh(mayFail)
 	if err != nil {
 		return err
 	}
@@ -419,10 +448,10 @@ func (j *journal) rotate(message bool) error {
 
 // fresh is a segment to begin. One is always kept for what must not fail for
 // want of room: that something is no more, and what is moved to make room.
-func (j *journal) fresh(message bool) (*segment, error) {
+func (j *journal) fresh(mayFail bool) (*segment, error) {
 	for {
 		j.mu.Lock()
-		if n := len(j.free); n > 1 || n == 1 && !message {
+		if n := len(j.free); n > 1 || n == 1 && !mayFail {
 			s := j.free[0]
 			j.free = slices.Delete(j.free, 0, 1)
 			j.mu.Unlock()
@@ -437,8 +466,8 @@ func (j *journal) fresh(message bool) (*segment, error) {
 	}
 }
 
-// keepSpare is for a message that comes in while there is room for it: not
-// when what must not fail has no segment to go to.
+// keepSpare is for what may fail and would fit where we are: not when what must
+// not fail has no other segment to go to.
 func (j *journal) keepSpare() error {
 	if j.spares() > 0 {
 		return nil
@@ -556,13 +585,20 @@ func (j *journal) look(s *segment) bool {
 	if j.moving != nil || s.failures > 0 && time.Now().Before(s.notBefore) {
 		return false
 	}
-	if first := j.first(); first != nil && first != s {
+	first := j.first()
+	if first == s {
+		first = nil
+	}
+	if first != nil {
 		j.checked[first] = struct{}{}
-		return false
 	}
 	switch {
+	case first != nil && first.uncertain:
+		return false
 	case s.alive == 0 && s.owed == 0:
-		return j.end(s)
+		return j.end(s, first)
+	case first != nil:
+		return false
 	case s.stuck:
 	case s.weight() < s.size/4, s.halfMoved, s.uncertain:
 		delete(j.checked, s)
@@ -589,7 +625,7 @@ func (j *journal) first() *segment {
 }
 
 // relieve empties, when there is no room for another segment, the one that is
-// least work, if what it holds fits where we are.
+// least work, if what it holds fits where we are, or into the spare.
 func (j *journal) relieve() {
 	j.pressed = false
 	least := j.first()
@@ -600,19 +636,34 @@ func (j *journal) relieve() {
 			}
 		}
 	}
-	if least != nil && !least.stuck && !time.Now().Before(least.notBefore) &&
-		j.active != nil && j.active.off+least.weight()+least.weight()/2+trailerSize < j.active.size {
+	if least == nil || least.stuck || time.Now().Before(least.notBefore) {
+		return
+	}
+	room := int64(0)
+	if j.active != nil {
+		room = j.active.size - j.active.off - j.active.footer - trailerSize
+	}
+	if j.spares() > 0 { // there is one again when this is done
+		room = max(room, j.segmentSize*3/4)
+	}
+	if least.weight()*3/2 < room { // frames and footers are more than is counted
 		j.moving, j.moved = least, 0
 		j.did.relieved++
 	}
 }
 
 // end ends the life of a segment in which nothing counts, and reports whether
-// it could.
-func (j *journal) end(s *segment) bool {
+// it could. Where another one is half moved, perhaps to here, what is owed to
+// this one is owed to that from now on.
+func (j *journal) end(s, half *segment) bool {
 	for id, at := range j.leased {
-		if at == s { // that it is in delivery must be said elsewhere first
-			j.append(&request{kind: kindLeased, id: id})
+		if at != s {
+			continue
+		}
+		if q := (&request{kind: kindLeased, id: id}); j.worth(q) { // it must be said elsewhere first
+			j.append(q)
+		} else {
+			delete(j.leased, id)
 		}
 	}
 	if !j.flush(true) {
@@ -633,7 +684,12 @@ func (j *journal) end(s *segment) bool {
 	delete(j.lives, s)
 	delete(j.checked, s)
 	for other := range j.lives {
-		if other.forgive(s) || first {
+		n := other.owes[s]
+		other.forgive(s)
+		if n > 0 && half != nil && other != half {
+			other.owe(half, n)
+		}
+		if n > 0 || first {
 			j.checked[other] = struct{}{}
 		}
 	}
@@ -743,7 +799,7 @@ func (j *journal) writeMoved(s *segment, batch []*request) error {
 	}
 	s.halfMoved = true
 	for _, q := range batch {
-		q.done, q.waits, q.durable = make(chan error, 1), true, true
+		q.done, q.waits, q.durable, q.moves = make(chan error, 1), true, true, true
 		j.append(q)
 	}
 	j.flush(false)

@@ -126,13 +126,10 @@ func (s *segment) owe(to *segment, n int64) {
 	s.owed += n
 }
 
-// forgive notes that the other's life is over, and reports whether it was owed
-// anything.
-func (s *segment) forgive(to *segment) bool {
-	n, owes := s.owes[to]
+// forgive notes that nothing is owed to the other any more.
+func (s *segment) forgive(to *segment) {
+	s.owed -= s.owes[to]
 	delete(s.owes, to)
-	s.owed -= n
-	return owes
 }
 
 // putOff is called when it could not be emptied or ended, so that a disk that
