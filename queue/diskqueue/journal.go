@@ -385,14 +385,25 @@ func (j *journal) hold(sp *spot, meta bool) (seg *segment, off, n int64, err err
 	return seg, off, n, nil
 }
 
+// isUpdated reports whether the meta of a message is not in its own record.
+func (j *journal) isUpdated(sp *spot) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return sp.metaSeg != nil
+}
+
 // firstRead is how much of a record is read in the hope that its meta is in it.
 const firstRead = 1024
 
 // readMeta is the meta of a message as it was last written.
 func (j *journal) readMeta(sp *spot, whole bool) ([]byte, error) {
 	if whole { // the text's checksum is in the message's own record
-		if _, err := j.readFrame(sp); err != nil {
+		own, err := j.readFrame(sp)
+		if err != nil {
 			return nil, err
+		}
+		if !j.isUpdated(sp) {
+			return own.meta, nil
 		}
 	}
 	seg, off, n, err := j.hold(sp, true)

@@ -116,6 +116,9 @@ func marshal(v any, extra map[string]rawJSON) ([]byte, error) {
 // unmarshalMeta reads what we write at one go; for anything else it takes the
 // object apart and keeps of it what can be understood.
 func unmarshalMeta(b []byte) (*metaJSON, map[string]rawJSON, error) {
+	if m, ok := scanMeta(b); ok {
+		return m, nil, nil
+	}
 	if !bytes.HasPrefix(bytes.TrimLeft(b, " \t\r\n"), []byte("{")) {
 		return nil, nil, errors.New("no JSON object")
 	}

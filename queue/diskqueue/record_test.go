@@ -1,7 +1,9 @@
 package diskqueue
 
 import (
+	"encoding/json"
 	"math/rand/v2"
+	"reflect"
 	"testing"
 	"time"
 
@@ -19,6 +21,7 @@ func TestTheTwoWaysToEncodeAgree(t *testing.T) {
 		}
 		return s
 	}
+	scannedAny := 0
 	for range 3000 {
 		r := &record{hasSize: rnd.IntN(9) > 0, hasCRC: rnd.IntN(9) > 0, crc: rnd.Uint32N(1 << 20)}
 		r.ID, r.Size, r.Attempts = "01M85DMBZ8CA7VD49J9ANQ5ZCM", rnd.Int64N(1<<40), rnd.IntN(3)
@@ -49,6 +52,46 @@ func TestTheTwoWaysToEncodeAgree(t *testing.T) {
 		must(t, err)
 		if string(short) != string(long) {
 			t.Fatalf("%s\nand %s", short, long)
+		}
+		scanned, ok := scanMeta(short)
+		if !ok {
+			continue
+		}
+		scannedAny++
+		var read metaJSON
+		must(t, json.Unmarshal(short, &read))
+		if len(read.RcptTo) == 0 {
+			read.RcptTo = nil
+		}
+		if !reflect.DeepEqual(*scanned, read) {
+			t.Fatalf("%+v\nand %+v of %s", *scanned, read, short)
+		}
+		for _, torn := range [][]byte{short[:rnd.IntN(len(short))], append(short, ' ')} {
+			if m, ok := scanMeta(torn); ok {
+				t.Fatalf("%q is read: %+v", torn, m)
+			}
+		}
+	}
+	if scannedAny < 100 {
+		t.Errorf("%d of 3000 were read the short way", scannedAny)
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	r := &record{hasSize: true, hasCRC: true, crc: 7}
+	r.ID, r.Size = "01M85DMBZ8CA7VD49J9ANQ5ZCM", 4096
+	r.Envelope = queue.Envelope{MailFrom: "from@x.example", RcptTo: []queue.Recipient{{Address: "to@y.example"}}}
+	r.ReceivedAt = time.UnixMilli(1 << 40)
+	r.Prepend = []byte("Received: from x.example ([192.0.2.1])\r\n\tby y.example with ESMTP id 01M85DMBZ8CA7VD49J9ANQ5ZCM\r\n\tfor <to@y.example>; Tue, 24 Nov 2026 12:00:00 +0000\r\n")
+	r.Listener, r.Peer, r.Hello = "mx", "192.0.2.1:25", "x.example"
+	meta, err := r.encode()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := decode(r.ID, meta); err != nil {
+			b.Fatal(err)
 		}
 	}
 }
