@@ -65,6 +65,7 @@ func (j *journal) list(l *loaded) (lives []*segment, err error) {
 	if err != nil {
 		return nil, err
 	}
+	slices.SortFunc(names, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	for _, name := range names {
 		n, err := strconv.Atoi(strings.TrimSuffix(name.Name(), ".seg"))
 		if err != nil || n <= 0 || name.Name() != segmentName(n) {

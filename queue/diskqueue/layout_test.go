@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -385,4 +386,62 @@ func TestEachFormatWeWroteOpensForEver(t *testing.T) {
 	if to := q.get("01M86FZ1ABGVV3T2P5RQS01J96").Envelope.RcptTo; len(to) != 3 || to[2].Notify != "NEVER" {
 		t.Errorf("owed again: %+v", to)
 	}
+}
+
+// TestEachJournalWeWroteOpensForEver: as a kill left it, seen first by who only
+// looks, then opened with the journal off, and with the journal on.
+func TestEachJournalWeWroteOpensForEver(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	dir := copyOf(t, "journal-1")
+	must(t, os.MkdirAll(filepath.Join(dir, "committed"), 0o700)) // git keeps no empty directory
+	before := contents(t, dir)
+	i, err := Inspect(dir)
+	must(t, err)
+	look := map[string]int{}
+	for e, err := range i.List(ctx, queue.Filter{}) {
+		must(t, err)
+		r, err := i.Open(ctx, e.ID)
+		must(t, err)
+		text, err := io.ReadAll(r)
+		must(t, errors.Join(err, r.Close()))
+		look[fmt.Sprintf("%s %d %s", e.State, e.Attempts, strings.TrimPrefix(string(text), letter))]++
+	}
+	must(t, i.Close())
+	want := map[string]int{"waiting 1 ": 1, "leased 0 acked": 1, "ready 0 filling": 2, "dead 0 in delivery": 1}
+	if !maps.Equal(look, want) {
+		t.Errorf("looked at: %v, want %v", look, want)
+	}
+	if after := contents(t, dir); !maps.Equal(before, after) {
+		t.Error("looking changed something")
+	}
+	for _, o := range []Options{{}, {segment: 16 << 10}} {
+		q := openTest(t, dir, o)
+		if d := q.Depth(); d.Ready != 3 || d.Waiting != 1 || d.Dead != 1 {
+			t.Errorf("%+v", d)
+		}
+		for e, err := range q.List(ctx, queue.Filter{}) {
+			must(t, err)
+			switch text := strings.TrimPrefix(q.textOf(e.ID), letter); {
+			case text == "" && (len(e.Settled) != 2 || e.Settled[1].Rejected != "550 no such user" || !slices.Equal(e.Envelope.Addresses(), []string{"c@y.example"}) ||
+				e.Attempts != 1 || e.LastError != "451 try later" || e.NextAttempt.Year() != 2100):
+				t.Errorf("%+v", e)
+			case text == "acked" && e.Attempts != 1:
+				t.Errorf("%+v", e)
+			}
+		}
+		must(t, q.Close())
+	}
+}
+
+// contents is each file of a spool and what it holds.
+func contents(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for _, name := range files(t, dir) {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		must(t, err)
+		all[name] = string(b)
+	}
+	return all
 }
