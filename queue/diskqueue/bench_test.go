@@ -82,3 +82,49 @@ func TestAQueuedMessageTakesLittleMemory(t *testing.T) {
 	}
 	runtime.KeepAlive(s)
 }
+
+// TestAMillionMessagesInTheJournal: opened within 5 s, and at most 250 octets of
+// memory each. It is slow, and takes as many octets of disk as they are; it
+// runs when INCOMING_MEMORY is set.
+func TestAMillionMessagesInTheJournal(t *testing.T) {
+	if os.Getenv("INCOMING_MEMORY") == "" {
+		t.Skip("set INCOMING_MEMORY to run it")
+	}
+	const n = 1_000_000
+	dir := t.TempDir()
+	o := &Options{Depth: -1, MessageSize: -1, NoFsync: true}
+	q := mustOpen(t, dir, o)
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for range n / 16 {
+				d, err := q.Begin(context.Background(), envelope(), queue.Origin{})
+				if err == nil {
+					_, err = io.WriteString(d, letter)
+				}
+				if err == nil {
+					_, err = d.Commit(context.Background(), queue.Final{})
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	each := func() float64 { return float64(heapOf()) / n }
+	t.Logf("%.0f octets a message, as committed", each())
+	must(t, q.Close())
+	q = nil
+	before := heapOf()
+	begin := time.Now()
+	q = mustOpen(t, dir, o)
+	took := time.Since(begin)
+	held := float64(heapOf()-before) / n
+	t.Logf("%d messages in %d segments: opened in %v, %.0f octets a message", q.Depth().Ready, len(q.journal.lives), took, held)
+	if took > 5*time.Second || held > 250 || q.Depth().Ready != n {
+		t.Errorf("%d messages: opened in %v, %.0f octets a message", q.Depth().Ready, took, held)
+	}
+	must(t, q.Close())
+}
