@@ -361,12 +361,18 @@ func (j *journal) remember(r *record) {
 	j.next = (j.next + 1) % len(j.order)
 }
 
+// recall returns a record of its own to the one who leases: who has committed it
+// may be reading the other.
 func (j *journal) recall(id queue.ID) *record {
 	j.recentMu.Lock()
 	defer j.recentMu.Unlock()
 	r := j.recent[id]
+	if r == nil {
+		return nil
+	}
 	delete(j.recent, id)
-	return r
+	own := *r
+	return &own
 }
 
 // hold returns the segment that a record lies in, which then stays as it is
