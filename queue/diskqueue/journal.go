@@ -404,11 +404,12 @@ const firstRead = 1024
 // readMeta is the meta of a message as it was last written.
 func (j *journal) readMeta(sp *spot, whole bool) ([]byte, error) {
 	if whole { // the text's checksum is in the message's own record
+		updated := j.isUpdated(sp) // asked first: a copy made meanwhile has the update in it
 		own, err := j.readFrame(sp)
 		if err != nil {
 			return nil, err
 		}
-		if !j.isUpdated(sp) {
+		if !updated {
 			return own.meta, nil
 		}
 	}
