@@ -10,9 +10,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/incoming-mx/incoming/internal/transcript"
 )
 
 // What a transcript cannot say, since it is about time, about a client that is
@@ -77,6 +80,39 @@ func TestClientGoneBeforeThe250(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestQuitIsTheEndThoughNobodyReadsTheReply: E19. The client has pipelined QUIT
+// behind its text and is gone: the message is accepted, and that the replies
+// find nobody is no fault of anyone.
+func TestQuitIsTheEndThoughNobodyReadsTheReply(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		behind string
+		reason ending
+	}{"with QUIT": {"QUIT\r\n", closedQuit}, "without": {"NOOP\r\n", closedWrite}} {
+		s := &fake{}
+		var end Closing
+		nc := &goneConn{transcript.NewConn([][]byte{[]byte(envelope + "DATA\r\na\r\n.\r\n" + c.behind)})}
+		err := Serve(t.Context(), nc, &Config{Hostname: "mx.example", OnClosed: func(_ *Conn, e Closing) { end = e }},
+			func(_ context.Context, c *Conn) (Session, error) { s.conn = c; return s, nil })
+		if end.Messages != 1 || end.Reason != c.reason.String() || (err == nil) != (c.reason == closedQuit) || err != end.Err {
+			t.Errorf("%s: %+v, Serve returned %v", name, end, err)
+		}
+		if log, faults := s.saw(); log[len(log)-1] != `message "a\r\n"` || len(faults) > 0 {
+			t.Errorf("%s: saw %q, %q", name, log, faults)
+		}
+	}
+}
+
+// goneConn is a Conn whose client has gone after it was greeted and said all.
+type goneConn struct{ *transcript.Conn }
+
+func (c *goneConn) Write(p []byte) (int, error) {
+	if strings.HasPrefix(string(p), "220 ") {
+		return c.Conn.Write(p)
+	}
+	return 0, syscall.EPIPE
 }
 
 // TestClientGoneWhileTheSessionThinks: R14. What the Session comes to is for

@@ -160,7 +160,10 @@ func (c *Conn) close() {
 		err = nil // a refusal's, which was reported with it
 	}
 	if broken := c.flush(); broken != nil {
-		over, err, last = closedWrite, broken, false
+		last = false
+		if over != closedQuit { // who has said QUIT need not wait for the reply
+			over, err = closedWrite, broken
+		}
 	}
 	c.cancel()
 	c.abort()
