@@ -194,6 +194,34 @@ func TestPipelinedStartTLSInTheNextSegment(t *testing.T) {
 	}
 }
 
+// TestNoSplitBehindStartTLSIsObeyed: T01 and T08. Wherever what was sent behind
+// STARTTLS is cut, it is refused with it or taken for a handshake that fails;
+// no octet of it is a command.
+func TestNoSplitBehindStartTLSIsObeyed(t *testing.T) {
+	t.Parallel()
+	cfg := &Config{Hostname: "mx.example", TLSMode: TLSOptional, TLS: testTLS(t)}
+	const before, behind = "HELO x\r\nSTARTTLS\r\n", "EHLO evil\r\n" + evil + "QUIT\r\n"
+	const greeting = "220 mx.example ESMTP incoming\r\n250 mx.example\r\n"
+	ends := map[string]int{}
+	for name, pieces := range transcript.Cuts([]byte(before+behind), 1) {
+		p := play(cfg, nil, pieces)
+		said, ok := strings.CutPrefix(p.said, greeting)
+		if !ok || len(p.saw) != 1 || len(p.faults) > 0 {
+			t.Fatalf("%s: saw %q, said %q, %q", name, p.saw, p.said, p.faults)
+		}
+		switch refused := "554 5.5.1 Nothing may follow STARTTLS before the handshake\r\n"; {
+		case said == refused && p.end.Reason == closedJunk.String() && slices.Equal(p.events, []string{"smuggling starttls_pipelined"}):
+		case strings.HasPrefix(said, "220 2.0.0 Ready to start TLS\r\n") && p.end.Reason == closedTLS.String() && strings.Count(said, "\n") == 1:
+		default:
+			t.Fatalf("%s: ended %q, said %q, %q", name, p.end.Reason, said, p.events)
+		}
+		ends[p.end.Reason]++
+	}
+	if len(ends) != 2 {
+		t.Errorf("ended %v: want both ways", ends)
+	}
+}
+
 func TestOldTLSIsRefused(t *testing.T) {
 	t.Parallel()
 	nc, served := serveOne(t, &Config{TLSMode: TLSOptional, TLS: testTLS(t)}, &fake{})
