@@ -52,6 +52,7 @@ func (cfg Config) check() error {
 	}
 	checkNetworks("Limits.Exempt", cfg.Limits.Exempt, bad)
 	checkNetworks("RejectBareNewline", cfg.RejectBareNewline, bad)
+	checkNetworks("Lenient", cfg.Lenient, bad)
 	if cfg.Listeners != nil && len(cfg.Listeners) == 0 {
 		bad("Listeners is empty: nil is the default, one or more listen")
 	}

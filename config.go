@@ -62,6 +62,11 @@ type Config struct {
 	// is refused; everyone else's is repaired. nil refuses nobody's.
 	RejectBareNewline []netip.Prefix
 
+	// Lenient is the clients that are forgiven what old devices get wrong:
+	// addresses of MAIL and RCPT without angle brackets, and a hello of more
+	// than a name, of which the first word is taken. nil forgives nobody.
+	Lenient []netip.Prefix
+
 	// Hooks is told what happens. A hook that panics changes nothing: it is
 	// told to Hooks.Panic.
 	Hooks telemetry.Hooks

@@ -27,6 +27,7 @@ func TestNewTellsAllThatIsWrong(t *testing.T) {
 		{"two faults", func(cfg *incoming.Config) { cfg.Queue, cfg.Domains = nil, []string{"a@b"} }, []string{"Queue", "a@b"}},
 		{"hostname", func(cfg *incoming.Config) { cfg.Hostname = "mx.example.org (really)" }, []string{"hostname", "(really)"}},
 		{"nil policy", func(cfg *incoming.Config) { cfg.Policies = []incoming.Policy{nil} }, []string{"policy 1 is nil"}},
+		{"network of the lenient", func(cfg *incoming.Config) { cfg.Lenient = []netip.Prefix{{}} }, []string{"Lenient"}},
 		{"network", func(cfg *incoming.Config) { cfg.RejectBareNewline = []netip.Prefix{{}} }, []string{"RejectBareNewline"}},
 		{"exempt", func(cfg *incoming.Config) { cfg.Limits.Exempt = []netip.Prefix{{}} }, []string{"Limits.Exempt"}},
 		{"no listener", func(cfg *incoming.Config) { cfg.Listeners = []incoming.Listener{} }, []string{"Listeners"}},

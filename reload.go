@@ -8,8 +8,8 @@ import (
 )
 
 // Reload makes new sessions go by cfg: its Hostname, Domains, Recipient,
-// Policies, Limits, Timeouts, RejectBareNewline, and the certificates of its
-// Listeners, whose files are read again. It is all or nothing: an error leaves
+// Policies, Limits, Timeouts, RejectBareNewline, Lenient, and the certificates of
+// its Listeners, whose files are read again. It is all or nothing: an error leaves
 // everything as it was. Running sessions keep what they began with; the limits
 // of connections count for whoever comes next.
 //

@@ -479,3 +479,32 @@ func mustJSON(t *testing.T, v any) string {
 	}
 	return string(b)
 }
+
+// S02: who is forgiven is told by network; everyone else is held to the syntax.
+func TestOnlyWhoIsForgivenIsForgiven(t *testing.T) {
+	t.Parallel()
+	for network, forgiven := range map[string]bool{"127.0.0.0/8": true, "192.0.2.0/24": false} {
+		srv := incomingtest.NewServer(t, incoming.Config{Lenient: prefixes(network)})
+		c := srv.Dial()
+		c.Expect("220")
+		ask := func(command, yes, no string) {
+			if !forgiven {
+				yes = no
+			}
+			c.Send(command).Expect(yes)
+		}
+		ask("HELO my fax", "250", "501 5.5.4")
+		c.Send("HELO fax").Expect("250")
+		ask("MAIL FROM:a@example.net", "250", "501 5.1.7")
+		c.Send("RSET").Expect("250")
+		c.Send("MAIL FROM:<a@example.net>").Expect("250")
+		ask("RCPT TO:b@example.org", "250", "501 5.1.3")
+		if forgiven {
+			c.Send("DATA").Expect("354")
+			c.Text("X: y\r\n\r\n").Expect("250")
+			if m := srv.Next(); m.Envelope.RcptTo[0].Address != "b@example.org" || m.Hello != "fax" {
+				t.Errorf("%+v from %q", m.Envelope, m.Hello)
+			}
+		}
+	}
+}

@@ -38,7 +38,7 @@ func (s *Server) newSettings(cfg Config) (*settings, error) {
 	})
 	set.wire = make(map[string]*smtp.Config, len(s.endpoints))
 	for _, ep := range s.endpoints {
-		set.wire[ep.name] = s.wireConfig(set, ep, cfg.RejectBareNewline)
+		set.wire[ep.name] = s.wireConfig(set, ep, cfg.RejectBareNewline, cfg.Lenient)
 	}
 	return set, nil
 }
@@ -58,7 +58,7 @@ func chainOf(cfg Config, ours *domains) []Policy {
 }
 
 // wireConfig is the engine's configuration for the sessions of one listener.
-func (s *Server) wireConfig(set *settings, ep *endpoint, rejectBare []netip.Prefix) *smtp.Config {
+func (s *Server) wireConfig(set *settings, ep *endpoint, rejectBare, lenient []netip.Prefix) *smtp.Config {
 	c := &smtp.Config{
 		Hostname: set.hostname,
 		TLSMode:  ep.conf.TLS,
@@ -82,6 +82,9 @@ func (s *Server) wireConfig(set *settings, ep *endpoint, rejectBare []netip.Pref
 	}
 	if len(rejectBare) > 0 {
 		c.RejectBareNewline = func(peer netip.AddrPort) bool { return contains(rejectBare, peer.Addr()) }
+	}
+	if len(lenient) > 0 {
+		c.Lenient = func(peer netip.AddrPort) bool { return contains(lenient, peer.Addr()) }
 	}
 	s.listen(c, ep.name)
 	return c

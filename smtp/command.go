@@ -114,6 +114,22 @@ func parseHello(args []byte) (name string, ok bool) {
 	return string(args), true
 }
 
+// helloOfSorts takes what a lenient server makes of an argument that is no name:
+// its first word. Control characters stay what they are: no name.
+func helloOfSorts(args []byte) (name string, ok bool) {
+	if hasControl(args) {
+		return "", false
+	}
+	word, _, _ := bytes.Cut(args, []byte(" "))
+	word = bytes.Map(func(r rune) rune {
+		if r <= ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, word)
+	return parseHello(word)
+}
+
 // parseChunk takes the argument of BDAT (RFC 3030 §2). A size that does not fit
 // is as bad as one that is no number: we could not know where the chunk ends.
 func parseChunk(args []byte) (size int64, last, ok bool) {

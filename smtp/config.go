@@ -35,6 +35,12 @@ type Config struct {
 	// is never touched nor refused.
 	RejectBareNewline func(netip.AddrPort) bool
 
+	// Lenient tells, by the peer's address, who is forgiven what old devices
+	// get wrong: an address of MAIL and RCPT that has no angle brackets, and a
+	// hello of more than a name, of which the first word is taken, with "?" for
+	// what is not printable ASCII. nil forgives nobody.
+	Lenient func(netip.AddrPort) bool
+
 	// Busy reports whether connections run out: while it does, a peer has 30 s
 	// for a command (or Timeouts.Command, when that is less). nil: never.
 	Busy func() bool

@@ -137,6 +137,9 @@ func (c *Conn) doRset(args []byte) answer {
 // doHello is EHLO and HELO. Either ends a transaction (RFC 5321 §4.1.4).
 func (c *Conn) doHello(ctx context.Context, args []byte, esmtp bool) answer {
 	name, ok := parseHello(args)
+	if !ok && c.lenient() {
+		name, ok = helloOfSorts(args)
+	}
 	if !ok {
 		if esmtp {
 			return answer{reply: replyHelloSyntax, stage: stageHello}

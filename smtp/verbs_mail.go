@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"math"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -18,9 +19,24 @@ func cutKeyword(args []byte, keyword string) (rest []byte, ok bool) {
 	return bytes.TrimLeft(args[len(keyword):], " \t"), true
 }
 
+// forgiven is an address without angle brackets in them, for a peer of whom that
+// is taken.
+func (c *Conn) forgiven(rest []byte) []byte {
+	if rest[0] == '<' || !c.lenient() {
+		return rest
+	}
+	end := bytes.IndexAny(rest, " \t")
+	if end < 0 {
+		end = len(rest)
+	}
+	return slices.Concat([]byte("<"), rest[:end], []byte(">"), rest[end:])
+}
+
+func (c *Conn) lenient() bool { return c.cfg.Lenient != nil && c.cfg.Lenient(c.peer) }
+
 func (c *Conn) doMail(ctx context.Context, args []byte) answer {
 	c.forgetSender()
-	from, p, wrong := parseMail(args)
+	from, p, wrong := c.parseMail(args)
 	if wrong == replyTooBig {
 		p.Size = math.MaxInt64 // at least
 	} else if wrong != nil {
@@ -39,12 +55,12 @@ func (c *Conn) doMail(ctx context.Context, args []byte) answer {
 	return answer{reply: replyMailOK}
 }
 
-func parseMail(args []byte) (Path, MailParams, *Reply) {
+func (c *Conn) parseMail(args []byte) (Path, MailParams, *Reply) {
 	rest, ok := cutKeyword(args, "FROM:")
 	if !ok || len(rest) == 0 {
 		return Path{}, MailParams{}, replyMailSyntax
 	}
-	from, nonASCII, rest, err := parsePath(rest)
+	from, nonASCII, rest, err := parsePath(c.forgiven(rest))
 	switch {
 	case err == errLongPath:
 		return Path{}, MailParams{}, replyLongSender
@@ -64,7 +80,7 @@ func parseMail(args []byte) (Path, MailParams, *Reply) {
 }
 
 func (c *Conn) doRcpt(ctx context.Context, args []byte) answer {
-	to, p, wrong := parseRcpt(args, c.utf8)
+	to, p, wrong := c.parseRcpt(args)
 	if wrong != nil {
 		return c.refuseRcpt(answer{reply: wrong, stage: stageRcpt, why: &detail{rcpt: string(args)}})
 	}
@@ -95,23 +111,23 @@ func (c *Conn) refuseRcpt(a answer) answer {
 	return a
 }
 
-func parseRcpt(args []byte, smtputf8 bool) (Path, RcptParams, *Reply) {
+func (c *Conn) parseRcpt(args []byte) (Path, RcptParams, *Reply) {
 	rest, ok := cutKeyword(args, "TO:")
 	if !ok || len(rest) == 0 {
 		return Path{}, RcptParams{}, replyRcptSyntax
 	}
-	to, nonASCII, rest, err := parsePath(rest)
+	to, nonASCII, rest, err := parsePath(c.forgiven(rest))
 	switch {
 	case err == errLongPath:
 		return Path{}, RcptParams{}, replyLongPath
 	case err != nil, to.IsNull(), to.Domain == "" && !strings.EqualFold(to.Local, "postmaster"):
 		return Path{}, RcptParams{}, replyBadRecipient
-	case nonASCII && !smtputf8:
+	case nonASCII && !c.utf8:
 		return Path{}, RcptParams{}, replyNeedsUTF8
 	case nonASCII && !isText(to):
 		return Path{}, RcptParams{}, replyBadRecipient
 	}
-	p, err := parseRcptParams(rest, smtputf8)
+	p, err := parseRcptParams(rest, c.utf8)
 	if err != nil {
 		return Path{}, RcptParams{}, paramReply(err)
 	}

@@ -122,6 +122,7 @@ func serverConfig(cfg *config.Config, p *parts, hooks telemetry.Hooks) incoming.
 	if cfg.BareNewline.String() == "reject" {
 		c.RejectBareNewline = prefixes(cfg.BareFrom)
 	}
+	c.Lenient = prefixes(cfg.Lenient)
 	return c
 }
 

@@ -15,6 +15,7 @@ type Config struct {
 	Policies    []Policy   `toml:"policies"`
 	BareNewline Newline    `toml:"bare_newline"`
 	BareFrom    []Network  `toml:"bare_newline_networks"`
+	Lenient     []Network  `toml:"lenient_networks"`
 	Listeners   []Listener `toml:"listener"`
 
 	Limits        Limits        `toml:"limits"`

@@ -46,6 +46,8 @@ func generalKeys() []Key {
 			Doc: "What to do with a message sent by DATA that has a bare LF or CR: repair stores a bare LF as CRLF; reject answers 554 5.6.0 to the clients of bare_newline_networks"},
 		{Name: "bare_newline_networks", Default: "0.0.0.0/0,::/0", at: func(c *Config) any { return &c.BareFrom },
 			Doc: "The clients that bare_newline = \"reject\" is for"},
+		{Name: "lenient_networks", Example: `["192.0.2.0/28"]`, at: func(c *Config) any { return &c.Lenient },
+			Doc: "Clients that are forgiven what old devices get wrong: addresses of MAIL and RCPT without angle brackets, and a hello of more than a name, of which the first word is taken. Default: nobody"},
 	}
 }
 
