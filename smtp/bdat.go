@@ -75,6 +75,7 @@ func (c *Conn) readChunk(size int64, keep bool) answer {
 			c.take(piece)
 		}
 		c.in.skip(len(piece))
+		c.pace.octets += int64(len(piece))
 		size -= int64(len(piece))
 	}
 	return answer{}

@@ -199,12 +199,12 @@ func (c *Conn) fillText() error {
 	n, err := c.read(c.in.room(), due)
 	c.in.added(n)
 	c.pace.waited += c.now() - now
-	c.pace.octets += int64(n)
 	return err
 }
 
 // pace is how fast the text of one message comes. Only the time spent waiting
-// for the peer counts: what a slow Body takes is not the peer's fault.
+// for the peer counts: what a slow Body takes is not the peer's fault. All text
+// counts, however it was read: that of a small chunk comes with its command.
 type pace struct {
 	waited time.Duration
 	octets int64

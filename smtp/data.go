@@ -59,6 +59,7 @@ func (c *Conn) readText() answer {
 	for {
 		used, done := c.decoder.decode(c.in.unread(), c)
 		c.in.skip(used)
+		c.pace.octets += int64(used)
 		c.lookAtLineEnds()
 		switch {
 		case c.text.size > c.twiceSize():

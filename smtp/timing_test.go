@@ -295,20 +295,71 @@ func TestSlowBodyIsNotThePeersFault(t *testing.T) {
 	})
 }
 
-func TestChunkMustKeepItsPace(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		d := begin(t, Config{}, &fake{})
-		d.envelope()
-		for i := 0; ; i++ {
-			if i == 9 {
-				break
-			}
-			d.chunk("BDAT 1\r\na", "250")
-			time.Sleep(20 * time.Second)
+// TestChunksMustKeepTheirPace: R06, by BDAT. Only the text counts, but all of it:
+// also what is read together with the command.
+func TestChunksMustKeepTheirPace(t *testing.T) {
+	for _, size := range []int{100, 499, 500, 501} {
+		for rate, fails := range map[int]time.Duration{size - 1: 3 * time.Minute, size: 0, size + 1: 0} {
+			t.Run(fmt.Sprintf("chunks of %d, %d wanted", rate, size), func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
+					d := begin(t, Config{Timeouts: Timeouts{DataRate: size}}, &fake{})
+					d.envelope()
+					chunk := fmt.Sprintf("BDAT %d\r\n%s", rate, strings.Repeat("a", rate))
+					for range 1800 {
+						if fails > 0 && d.since() >= fails-time.Second {
+							break
+						}
+						d.chunk(chunk, "250")
+						wait := time.Second
+						if d.since() == 0 {
+							wait -= time.Millisecond // as above
+						}
+						time.Sleep(wait)
+					}
+					if fails > 0 {
+						d.want("421 4.4.2")
+						d.over(closedTimeout, fails+linger)
+						return
+					}
+					d.chunk("BDAT 0 LAST\r\n", "250")
+					d.ask("QUIT", "221")
+					d.over(closedQuit, 30*time.Minute-time.Millisecond+linger)
+				})
+			})
 		}
-		d.want("421 4.4.2")
-		d.over(closedTimeout, 3*time.Minute+linger)
-	})
+	}
+}
+
+// TestOneChunkMustKeepItsPace: R06, with all of the text in one.
+func TestOneChunkMustKeepItsPace(t *testing.T) {
+	for rate, fails := range map[int]time.Duration{1: 3 * time.Minute, 499: 3 * time.Minute, 500: 0, 501: 0} {
+		t.Run(fmt.Sprint(rate), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				d := begin(t, Config{}, &fake{})
+				d.envelope()
+				d.send(fmt.Sprintf("BDAT %d LAST\r\n", 600*rate))
+				for range 600 {
+					if fails > 0 && d.since() >= fails-time.Second {
+						break
+					}
+					d.send(strings.Repeat("a", rate))
+					wait := time.Second
+					if d.since() == 0 {
+						wait -= time.Millisecond // as above
+					}
+					time.Sleep(wait)
+				}
+				if fails > 0 {
+					d.want("421 4.4.2")
+					d.over(closedTimeout, fails+linger)
+					return
+				}
+				d.want("250")
+				d.ask("QUIT", "221")
+				d.over(closedQuit, 10*time.Minute-time.Millisecond+linger)
+			})
+		})
+	}
 }
 
 // TestStallingChunkIsTimedOut: B13. The octets announced do not come.
