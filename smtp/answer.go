@@ -115,6 +115,9 @@ func (c *Conn) give(a answer) answer {
 func (c *Conn) asRefusal(a answer) Refusal {
 	d := a.detail()
 	r := Refusal{Stage: a.stage.String(), Reply: a.reply, Err: d.err, Reason: d.reason, Rcpt: d.rcpt}
+	if r.Reason == "" && r.Err == nil {
+		r.Reason = reasonOf(a.reply)
+	}
 	switch a.stage {
 	case stageMail, stageRcpt, stageData, stageMessage:
 		r.MailFrom = c.sender()

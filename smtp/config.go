@@ -87,7 +87,7 @@ type Refusal struct {
 	Stage    string // as telemetry.SessionRejected.Stage
 	Reply    *Reply
 	Err      error  // the Session's error when the reply is not itself; else nil
-	Reason   string // why the engine refused, for the log; "" when the Session did
+	Reason   string // why the engine refused, for the log; "" only when the Session did
 	MailFrom string // the reverse-path, "<>" for the null one; "" when there is none
 	Rcpt     string // at rcpt: the recipient in question
 }

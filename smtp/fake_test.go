@@ -115,6 +115,16 @@ func parseRule(r string) *Reply {
 	return reply
 }
 
+// replied reports whether a reply's text is of a rule.
+func (s *fake) replied(text string) bool {
+	for _, r := range s.rules {
+		if strings.HasSuffix(strings.ReplaceAll(r, `\n`, "\n"), text) {
+			return true
+		}
+	}
+	return false
+}
+
 func (s *fake) Hello(ctx context.Context, name string) error {
 	if s.inTx {
 		s.fault("Hello within a transaction")
@@ -271,7 +281,12 @@ func play(cfg *Config, rules map[string]string, pieces [][]byte) played {
 		p.events = append(p.events, fmt.Sprintf("panic %s: %v", where, v))
 	}
 	refused := 0
-	mine.OnRefused = func(_ *Conn, r Refusal) { refused++ }
+	mine.OnRefused = func(_ *Conn, r Refusal) {
+		refused++
+		if r.Reply == nil || r.Reason == "" && r.Err == nil && !s.replied(r.Reply.Text) {
+			s.fault("refused without a reason: %v", r.Reply)
+		}
+	}
 	closed := 0
 	mine.OnClosed = func(_ *Conn, c Closing) { p.end = c; closed++ }
 	nc := transcript.NewConn(pieces)

@@ -281,16 +281,16 @@ func TestRefusalsAreReported(t *testing.T) {
 	run(map[string]string{"rcpt no@y.example": "550 5.7.1 No"}, "HELO x\r\nMAIL FROM:<>\r\nRCPT TO:<no@y.example>\r\nRSET\r\nRCPT TO:<no@y.example>\r\n")
 	want := []string{
 		"connect|554 5.7.1 Away|<nil>|||",
-		"command|500 5.5.2 Command not recognised|<nil>|||",
-		"hello|501 5.5.4 Syntax: EHLO hostname|<nil>|||",
+		"command|500 5.5.2 Command not recognised|<nil>|unknown command||",
+		"hello|501 5.5.4 Syntax: EHLO hostname|<nil>|syntax||",
 		"mail|552 5.3.4 Message too big|<nil>|limits.message_size|a@x.example|",
 		"rcpt|451 4.3.0 Internal error, try again later|secret||a@x.example|no@y.example",
-		"rcpt|501 5.1.3 Bad recipient address syntax|<nil>||a@x.example|TO:<b@y>x",
+		"rcpt|501 5.1.3 Bad recipient address syntax|<nil>|syntax|a@x.example|TO:<b@y>x",
 		"message|554 5.7.1 Spam|<nil>||a@x.example|",
-		"data|503 5.5.1 Send MAIL first|<nil>|||",
-		"starttls|502 5.5.1 STARTTLS is not offered|<nil>|||",
+		"data|503 5.5.1 Send MAIL first|<nil>|out of order||",
+		"starttls|502 5.5.1 STARTTLS is not offered|<nil>|TLS is disabled||",
 		"rcpt|550 5.7.1 No|<nil>||<>|no@y.example",
-		"rcpt|503 5.5.1 Send MAIL first|<nil>|||",
+		"rcpt|503 5.5.1 Send MAIL first|<nil>|out of order||",
 	}
 	if a, b := strings.Join(got, "\n"), strings.Join(want, "\n"); a != b {
 		t.Error(diff("refusals", a, b))

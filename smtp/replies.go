@@ -94,6 +94,35 @@ func Replies() []Reply {
 	return out
 }
 
+// reasonOf is why the engine refuses with a reply that says it all; "" for one
+// that needs more said, and for one that is not the engine's.
+func reasonOf(r *Reply) string {
+	switch r {
+	case replyUnknown:
+		return "unknown command"
+	case replyNotHere, replyXclient:
+		return "command not offered"
+	case replyNoTLS:
+		return "TLS is disabled"
+	case replyTLSRequired:
+		return "TLS is required"
+	case replyNeedsUTF8:
+		return "address beyond ASCII without SMTPUTF8"
+	case replyBodyParam, replyUnknownParam:
+		return "parameter not offered"
+	case replyControl, replyHelloSyntax, replyHELOSyntax, replyMailSyntax, replyRcptSyntax, replyVrfySyntax, replyNoArguments,
+		replyBadSender, replyBadRecipient, replyLongSender, replyLongPath, replyBadParam:
+		return "syntax"
+	case replyHelloFirst, replyNestedMail, replyMailFirst, replyRcptFirst, replyInChunks, replyTLSAlready:
+		return "out of order"
+	case replyNoRecipients:
+		return "each recipient was refused"
+	case replyChunkFailed:
+		return "an earlier chunk failed"
+	}
+	return ""
+}
+
 // named is r with our name in HOST's place.
 func (r *Reply) named(hostname string) *Reply {
 	rest, ok := strings.CutPrefix(r.Text, "HOST")
