@@ -191,6 +191,7 @@ func (c *Conn) lost(err error) answer {
 		c.hit("limits.command_line", int64(c.in.skipped), int64(c.limits().CommandLine))
 		return answer{reply: replyOverlong, why: because("command line without end"), close: closedJunk}
 	case errTLSRecord:
+		c.smuggling("tls_in_clear")
 		return answer{close: closedJunk, why: failed(err)}
 	case errTimeout:
 		return answer{reply: replyTimeout, why: because("no command came in time: " + c.whichTimeout()), close: closedTimeout}

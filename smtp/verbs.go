@@ -12,6 +12,7 @@ func (c *Conn) obey(ctx context.Context, line []byte) answer {
 	c.showCommand(v, line)
 	switch {
 	case v == verbHTTP && !c.afterData:
+		c.smuggling("http_request")
 		return answer{close: closedJunk}
 	case c.isDraining() && !(v == verbBDAT && c.phase() == phaseBDAT):
 		return answer{reply: replyDrain, why: because("drain"), close: closedDrain}

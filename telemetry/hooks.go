@@ -197,10 +197,11 @@ type LimitHit struct {
 }
 
 // SmugglingBlocked: bytes that another server might have taken for the end of
-// data or for a command were not.
+// data or for a command were not, or another protocol was spoken, which may
+// carry commands too: the connection was closed.
 type SmugglingBlocked struct {
 	Session
-	What string // bare_lf, bare_cr, starttls_pipelined, data_after_refusal
+	What string // bare_lf, bare_cr, starttls_pipelined, data_after_refusal, http_request, tls_in_clear
 }
 
 // TLSHandshake: a handshake ended.
