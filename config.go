@@ -114,6 +114,7 @@ type Limits struct {
 	Commands          int            // (1000) since the last accepted message; past it 421
 	Errors            int            // (10) since the last accepted message; past it 421
 	RefusedRecipients int            // (100) without an accepted one; past it 421 4.7.0
+	SessionSize       int64          // (4 GiB) octets from one connection, looked at between transactions; past it 421 4.7.0
 	CommandLine       int            // (4096) octets; past it 500 5.5.2, the third time closes
 	Header            int64          // (256 KiB) octets of header; past it 554 5.6.0
 	HeaderFields      int            // (1000); past it 554 5.6.0

@@ -69,6 +69,7 @@ func (s *Server) wireConfig(set *settings, ep *endpoint, rejectBare, lenient []n
 			Commands:          set.limits.Commands,
 			Errors:            set.limits.Errors,
 			RefusedRecipients: set.limits.RefusedRecipients,
+			SessionSize:       set.limits.SessionSize,
 			CommandLine:       set.limits.CommandLine,
 		},
 		Timeouts: smtp.Timeouts{
@@ -118,6 +119,7 @@ func (l Limits) withDefaults() Limits {
 		Commands:          or(l.Commands, 1000),
 		Errors:            or(l.Errors, 10),
 		RefusedRecipients: or(l.RefusedRecipients, 100),
+		SessionSize:       or(l.SessionSize, 4<<30),
 		CommandLine:       or(l.CommandLine, 4096),
 		Header:            or(l.Header, 256<<10),
 		HeaderFields:      or(l.HeaderFields, 1000),

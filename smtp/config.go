@@ -67,6 +67,7 @@ type Limits struct {
 	Errors            int   // (10) replies of 500-504 and 555 since the last accepted message
 	RefusedRecipients int   // (100) refused RCPTs without an accepted one
 	CommandLine       int   // (4096) octets of a command line, its line end included
+	SessionSize       int64 // (4 GiB) octets the peer may send, TLS's own left out; looked at between transactions
 }
 
 // Timeouts bound how long one connection may take. Zero is the default in

@@ -28,6 +28,7 @@ func (l Limits) withDefaults() Limits {
 		Commands:          orDefault(l.Commands, 1000, math.MaxInt),
 		Errors:            orDefault(l.Errors, 10, math.MaxInt),
 		RefusedRecipients: orDefault(l.RefusedRecipients, 100, math.MaxInt),
+		SessionSize:       orDefault(l.SessionSize, 4<<30, math.MaxInt64),
 		CommandLine:       min(orDefault(l.CommandLine, 4096, mostCommandLine), mostCommandLine),
 	}
 }

@@ -61,6 +61,7 @@ var (
 	replyTooManyCommands   = &Reply{421, EnhancedCode{4, 7, 0}, "HOST Too many commands"}
 	replyTooManyErrors     = &Reply{421, EnhancedCode{4, 7, 0}, "HOST Too many errors"}
 	replyTooManyRefused    = &Reply{421, EnhancedCode{4, 7, 0}, "HOST Too many unknown recipients"}
+	replyTooMuch           = &Reply{421, EnhancedCode{4, 7, 0}, "HOST Too much in one session"}
 	replyBareNewline       = &Reply{554, EnhancedCode{5, 6, 0}, "Bare CR or LF in the message"}
 	replyTimeout           = &Reply{421, EnhancedCode{4, 4, 2}, "HOST Timeout"}
 	replyDrain             = &Reply{421, EnhancedCode{4, 3, 2}, "HOST Shutting down"}
@@ -83,7 +84,7 @@ func Replies() []Reply {
 		replyLongPath, replyNeedsUTF8, replyBadParam, replyBodyParam, replyUnknownParam,
 		replyHelloFirst, replyNestedMail, replyMailFirst, replyRcptFirst, replyNoRecipients, replyInChunks, replyChunkFailed,
 		replyTLSRequired, replyNoTLS, replyTLSAlready, replyTLSPipelined, replyNotText,
-		replyTooBig, replyTooManyRecipients, replyTooManyCommands, replyTooManyErrors, replyTooManyRefused, replyBareNewline,
+		replyTooBig, replyTooManyRecipients, replyTooManyCommands, replyTooManyErrors, replyTooManyRefused, replyTooMuch, replyBareNewline,
 		replyTimeout, replyDrain,
 		replyInternal, replyInternalConnect,
 	}

@@ -159,6 +159,8 @@ func configure(t *testing.T, s *transcript.Script) (*Config, map[string]string) 
 			cfg.Limits.Errors = number
 		case "refused_recipients":
 			cfg.Limits.RefusedRecipients = number
+		case "session_size":
+			cfg.Limits.SessionSize = int64(number)
 		case "command_line":
 			cfg.Limits.CommandLine = number
 		case "bare_newline":

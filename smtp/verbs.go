@@ -18,6 +18,9 @@ func (c *Conn) obey(ctx context.Context, line []byte) answer {
 		return answer{reply: replyDrain, why: because("drain"), close: closedDrain}
 	case (v == verbUnknown || v == verbHTTP) && c.afterData:
 		return c.notText()
+	case v != verbQUIT && c.betweenTransactions() && c.taken() > c.limits().SessionSize:
+		c.hit("limits.session_size", c.taken(), c.limits().SessionSize)
+		return answer{reply: replyTooMuch, why: because("limits.session_size"), close: closedLimit}
 	}
 	// Whether RCPT and BDAT count is known only when they are done.
 	late := v == verbRCPT || v == verbBDAT
@@ -40,6 +43,17 @@ func (c *Conn) notText() answer {
 	c.smuggling("data_after_refusal")
 	return answer{reply: replyNotText, why: because("text after a refused DATA"), close: closedJunk}
 }
+
+// betweenTransactions reports whether no text can be lost by ending here: that of
+// a transaction whose chunk failed is lost already.
+func (c *Conn) betweenTransactions() bool {
+	p := c.phase()
+	return p <= phaseReady || p == phaseFailed
+}
+
+// taken is how much of what the peer sent was dealt with, the command in hand
+// included.
+func (c *Conn) taken() int64 { return c.bytesIn - int64(len(c.in.unread())) }
 
 // count counts one command, and says whether it is within the limit.
 func (c *Conn) count() bool {

@@ -60,6 +60,7 @@ type Limits struct {
 	Commands          Count     `toml:"commands"`
 	Errors            Count     `toml:"errors"`
 	RefusedRecipients Count     `toml:"refused_recipients"`
+	SessionSize       Size      `toml:"session_size"`
 	CommandLine       Count     `toml:"command_line"`
 	Header            Size      `toml:"header"`
 	HeaderFields      Count     `toml:"header_fields"`

@@ -84,6 +84,8 @@ func limitKeys() []Key {
 			Doc: "Replies 500 to 504 and 555 since the last accepted message. Past it: 421"},
 		{Name: "limits.refused_recipients", Default: "100", at: func(c *Config) any { return &c.Limits.RefusedRecipients },
 			Doc: "Refused recipients without an accepted one. Past it: 421 4.7.0"},
+		{Name: "limits.session_size", Default: "4GiB", at: func(c *Config) any { return &c.Limits.SessionSize },
+			Doc: "Octets a client may send in one session, looked at between messages. Past it: 421 4.7.0"},
 		{Name: "limits.command_line", Default: "4096", at: func(c *Config) any { return &c.Limits.CommandLine },
 			Doc: "Octets of a command line. Past it: 500 5.5.2, the third time the connection is closed"},
 		{Name: "limits.header", Default: "256KiB", at: func(c *Config) any { return &c.Limits.Header },
