@@ -1,8 +1,10 @@
 package logging
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 
 	"github.com/incoming-mx/incoming/telemetry"
@@ -27,8 +29,13 @@ func (lg *logger) sessionRejected(e telemetry.SessionRejected) {
 		log("refused")
 }
 
+// A client that would not take its replies was given none that could be logged.
 func (lg *logger) sessionClosed(e telemetry.SessionClosed) {
-	lg.at(slog.LevelDebug).session(e.Session).
+	level := slog.LevelDebug
+	if e.Reason == "write" && errors.Is(e.Err, os.ErrDeadlineExceeded) {
+		level = slog.LevelInfo
+	}
+	lg.at(level).session(e.Session).
 		text("reason", e.Reason).
 		err("error", e.Err).
 		took("duration", e.Duration).

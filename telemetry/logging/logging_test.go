@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -73,6 +74,7 @@ func story(h telemetry.Hooks) {
 	telemetry.Emit(h.MessageEnqueueError, telemetry.MessageEnqueueError{Session: s, Reason: "full", Err: errors.New("queue: full"), Size: 7})
 	telemetry.Emit(h.MessageEnqueueError, telemetry.MessageEnqueueError{Session: s, ID: "01J00000000000000000000003", Reason: "sick", Err: errors.New("sync: input/output error"), Size: 7})
 	telemetry.Emit(h.SessionClosed, telemetry.SessionClosed{Session: s, Reason: "timeout", Err: errors.New("i/o timeout"), Duration: 5 * time.Minute, Messages: 1, BytesIn: 900, BytesOut: 300})
+	telemetry.Emit(h.SessionClosed, telemetry.SessionClosed{Session: s, Reason: "write", Err: &net.OpError{Op: "write", Err: os.ErrDeadlineExceeded}, Duration: 5 * time.Minute, BytesIn: 60000})
 	telemetry.Emit(h.DeliveryResult, telemetry.DeliveryResult{ID: "01J00000000000000000000000", Attempt: 1, Outcome: "acked", Duration: 12 * time.Millisecond, Age: time.Second, MailFrom: "a@x.example", Rcpts: []string{"b@y.example"}})
 	telemetry.Emit(h.DeliveryResult, telemetry.DeliveryResult{ID: "01J00000000000000000000001", Attempt: 2, Outcome: "retry", Reason: errors.New("panic: b@y.example is gone"), Duration: time.Second,
 		Age: time.Minute, Rcpts: []string{"b@y.example"}, Next: time.Date(2026, 1, 2, 3, 4, 5, 6, time.FixedZone("", 3600)), Panicked: true})
