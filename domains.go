@@ -3,13 +3,14 @@ package incoming
 import (
 	"context"
 
+	"github.com/incoming-mx/incoming/internal/mailbox"
 	"github.com/incoming-mx/incoming/policy"
 	"github.com/incoming-mx/incoming/smtp"
 )
 
 // domains is what Config.Domains says: which domains are ours.
 type domains struct {
-	first  string // the first that is named, as given; "" when none is
+	first  string // the first that is named, as given if that is ASCII, else in A-labels; "" when none is
 	named  Policy // refuses at RCPT what is in none of those that are named
 	policy Policy // refuses the others at RCPT; nil when mail for any is taken
 }
@@ -31,6 +32,9 @@ func newDomains(names []string) (*domains, error) {
 	}
 	if len(named) > 0 {
 		d.first = named[0]
+		if !mailbox.IsASCII(d.first) {
+			d.first = mailbox.Fold(d.first) // what asks for it may not be SMTPUTF8
+		}
 	}
 	if !star {
 		d.policy = d.named

@@ -20,6 +20,10 @@ func TestDomainsCompareWithoutCaseAndByALabel(t *testing.T) {
 		{[]string{"example.org"}, "example.org.", true}, // the root is named
 		{[]string{"bücher.example"}, "xn--bcher-kva.example", true},
 		{[]string{"xn--bcher-kva.example"}, "BÜCHER.example", true},
+		{[]string{"bücher.example"}, "bu\u0308cher.example", true}, // not in NFC
+		{[]string{"bu\u0308cher.example"}, "XN--BCHER-KVA.example", true},
+		{[]string{"bücher.example"}, "bucher.example", false},
+		{[]string{"xn--bcher-kva.example"}, "xn--bcher.example", false},
 		{[]string{"example.org"}, "[192.0.2.1]", false},
 		{[]string{"[192.0.2.1]"}, "[192.0.2.1]", true},
 	} {
@@ -38,7 +42,8 @@ func TestFirstNamedDomain(t *testing.T) {
 	for _, c := range []struct {
 		domains []string
 		want    string
-	}{{nil, ""}, {[]string{"*"}, ""}, {[]string{"*", "a.example", "b.example"}, "a.example"}} {
+	}{{nil, ""}, {[]string{"*"}, ""}, {[]string{"*", "a.example", "b.example"}, "a.example"},
+		{[]string{"Example.ORG"}, "Example.ORG"}, {[]string{"bücher.example"}, "xn--bcher-kva.example"}} {
 		if d, err := newDomains(c.domains); err != nil || d.first != c.want {
 			t.Errorf("%q: %q, %v", c.domains, d.first, err)
 		}

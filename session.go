@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/incoming-mx/incoming/internal/mailbox"
 	"github.com/incoming-mx/incoming/policy"
 	"github.com/incoming-mx/incoming/queue"
 	"github.com/incoming-mx/incoming/smtp"
@@ -152,8 +153,8 @@ func (set *settings) resolve(to smtp.Path) (_ smtp.Path, postmaster bool) {
 // them pays.
 const fewRecipients = 16
 
-// owed reports whether the transaction has that recipient: domains compare
-// without case, local parts as they are.
+// owed reports whether the transaction has that recipient: domains compare by
+// A-label, local parts as they are.
 func (s *session) owed(to smtp.Path) bool {
 	if s.known == nil && len(s.tx.To) > fewRecipients {
 		s.known = make(map[string]struct{})
@@ -166,14 +167,14 @@ func (s *session) owed(to smtp.Path) bool {
 		return ok
 	}
 	for _, r := range s.tx.To {
-		if r.Path.Local == to.Local && strings.EqualFold(r.Path.Domain, to.Domain) {
+		if r.Path.Local == to.Local && mailbox.Fold(r.Path.Domain) == mailbox.Fold(to.Domain) {
 			return true
 		}
 	}
 	return false
 }
 
-func rcptKey(p smtp.Path) string { return p.Local + "@" + strings.ToLower(p.Domain) }
+func rcptKey(p smtp.Path) string { return p.Local + "@" + mailbox.Fold(p.Domain) }
 
 // Data implements smtp.Session.
 func (s *session) Data(ctx context.Context, _ smtp.DataParams) (smtp.Body, error) {

@@ -81,6 +81,8 @@ func TestPostmasterIsAlwaysThere(t *testing.T) {
 		{"of a named one beside any", []string{"*", "example.org"}, "postmaster@example.org", "postmaster@example.org"},
 		{"of any: policies say whose it is", nil, "postmaster@example.com", ""},
 		{"of any, said by *", []string{"*"}, "postmaster@example.com", ""},
+		{"bare, of a domain with an umlaut", []string{"bücher.example"}, "Postmaster", "postmaster@xn--bcher-kva.example"},
+		{"of ours by its A-label", []string{"bücher.example"}, "postmaster@XN--BCHER-KVA.example", "postmaster@XN--BCHER-KVA.example"},
 		{"of another", []string{"example.org"}, "postmaster@example.com", ""},
 		{"anybody else", nil, "b@example.org", ""},
 	} {
@@ -158,13 +160,17 @@ func TestARecipientGivenTwiceIsKeptOnce(t *testing.T) {
 		return nil
 	}})
 	c := srv.Dial()
-	c.Play("S: 220\nC: EHLO x\nS: 250\nC: MAIL FROM:<>\nS: 250")
+	c.Play("S: 220\nC: EHLO x\nS: 250\nC: MAIL FROM:<> SMTPUTF8\nS: 250")
 	var want []string
 	for i := range 40 { // past where an index is made
 		want = append(want, fmt.Sprintf("r%d@example.org", i))
 		c.Send(fmt.Sprintf("RCPT TO:<r%d@example.org>", i)).Expect("250")
 		c.Send(fmt.Sprintf("RCPT TO:<r%d@EXAMPLE.org>", i/2)).Expect("250")
 	}
+	want = append(want, "x@xn--bcher-kva.example")
+	c.Send("RCPT TO:<x@xn--bcher-kva.example>").Expect("250")
+	c.Send("RCPT TO:<x@bücher.example>").Expect("250") // the same one
+	c.Send("RCPT TO:<x@BU\u0308CHER.example>").Expect("250")
 	want = append(want, "R1@example.org")
 	c.Send("RCPT TO:<R1@example.org>").Expect("250") // local parts have case
 	c.Play("C: DATA\nS: 354\nC: .\nS: 250")

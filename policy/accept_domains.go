@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"strings"
+
+	"github.com/incoming-mx/incoming/internal/mailbox"
 )
 
 // AcceptDomains refuses a recipient elsewhere than in the domains with
@@ -27,7 +29,7 @@ func AcceptDomains(domains ...string) (Policy, error) {
 		if ours["*"] || to.Domain == "" && strings.EqualFold(to.Local, "postmaster") {
 			return nil
 		}
-		if name, err := aLabels(to.Domain); err == nil && ours[name] {
+		if name, err := mailbox.Domain(to.Domain); err == nil && ours[name] {
 			return nil
 		}
 		return replyNotOurs
@@ -41,15 +43,15 @@ func domainToAccept(d string) (string, error) {
 	if strings.Contains(d, "@") {
 		return "", fmt.Errorf("is an address: give the domain alone")
 	}
-	if _, ok := parseLiteral(d); !ok && strings.HasPrefix(d, "[") {
+	if _, ok := mailbox.Literal(d); !ok && strings.HasPrefix(d, "[") {
 		return "", fmt.Errorf("is no address literal: write [192.0.2.1] or [IPv6:2001:db8::1]")
 	}
-	name, err := aLabels(d)
+	name, err := mailbox.Domain(d)
 	if err != nil {
 		return "", fmt.Errorf("is no domain: %w", err)
 	}
 	// A single label will do here: networks of one's own have such hosts.
-	if _, ok := parseLiteral(d); !ok && !hasDomainForm(name+".example") {
+	if _, ok := mailbox.Literal(d); !ok && !hasDomainForm(name+".example") {
 		return "", fmt.Errorf("is no domain")
 	}
 	return name, nil

@@ -93,6 +93,16 @@ func TestAccessListRules(t *testing.T) {
 		{"deny hello *", "192.0.2.1", "x", "", "", StageHello},
 		{"deny hello bücher.example", "192.0.2.1", "xn--bcher-kva.example", "", "", StageHello},
 
+		{"deny hello *.bücher.example", "192.0.2.1", "a.XN--BCHER-KVA.example", "", "", StageHello},
+
+		{"deny sender @bücher.example", "192.0.2.1", "h", "a@xn--bcher-kva.example", "", StageMail},
+		{"deny sender @xn--bcher-kva.example", "192.0.2.1", "h", "a@bu\u0308cher.example", "", StageMail},
+		{"deny sender @*.xn--bcher-kva.example", "192.0.2.1", "h", "a@b.BÜCHER.example", "", StageMail},
+		{"deny sender grüße@bücher.example", "192.0.2.1", "h", "GRU\u0308ße@xn--bcher-kva.example", "", StageMail},
+		{"deny recipient gru\u0308ße@bücher.example", "192.0.2.1", "h", "a@x", `"grüße"@bücher.example`, StageRcpt},
+		{"deny sender @bücher.example", "192.0.2.1", "h", "a@bucher.example", "b@y", 0},
+		{"deny sender @bücher.example", "192.0.2.1", "h", "a@xn--a.example", "b@y", 0}, // encodes nothing
+		{"deny sender *", "192.0.2.1", "h", "a@xn--a.example", "", StageMail},
 		{"deny sender a@x.example", "192.0.2.1", "h", "A@X.EXAMPLE", "", StageMail},
 		{"deny sender a@x.example", "192.0.2.1", "h", `"a"@x.example`, "", StageMail},
 		{"deny sender a@x.example", "192.0.2.1", "h", `"\a"@x.example`, "", StageMail},

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/incoming-mx/incoming/internal/mailbox"
 )
 
 // parseRules reads the text of an access list. The first error ends it: it names
@@ -138,7 +140,7 @@ func addAddress(in *names, r *rule, pattern, special string) error {
 	if err != nil {
 		return err
 	}
-	in.add(r, localPart(local)+"@"+domain)
+	in.add(r, mailbox.Local(local)+"@"+domain)
 	return nil
 }
 
@@ -152,11 +154,11 @@ func domainPattern(s string, wild bool) (string, error) {
 	if below && !wild {
 		return "", fmt.Errorf("%q: a pattern with a local part wants a whole domain", s)
 	}
-	name, err := aLabels(bare)
+	name, err := mailbox.Domain(bare)
 	if err != nil {
 		return "", fmt.Errorf("%q is no domain: %w", s, err)
 	}
-	if _, ok := parseLiteral(bare); !ok && !hasDomainForm(name+".example") {
+	if _, ok := mailbox.Literal(bare); !ok && !hasDomainForm(name+".example") {
 		return "", fmt.Errorf("%q is no domain: write example.org, or *.example.org for all under it", s)
 	}
 	if below {

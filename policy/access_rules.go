@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/incoming-mx/incoming/internal/mailbox"
 	"github.com/incoming-mx/incoming/smtp"
 )
 
@@ -107,7 +108,7 @@ func (n *names) add(r *rule, pattern string) {
 }
 
 func helloKeys(name string) (domain string, keys []string) {
-	domain = comparable(name)
+	domain = mailbox.Fold(name)
 	return domain, []string{domain}
 }
 
@@ -116,35 +117,10 @@ func addressKeys(p smtp.Path) (domain string, keys []string) {
 	case p.IsNull():
 		return "", []string{"<>"}
 	case p.Domain == "":
-		return "", []string{"<" + localPart(p.Local) + ">"}
+		return "", []string{"<" + mailbox.Local(p.Local) + ">"}
 	}
-	domain = comparable(p.Domain)
-	return domain, []string{localPart(p.Local) + "@" + domain, "@" + domain}
-}
-
-// comparable is a domain in A-labels, or as it is where it has none.
-func comparable(domain string) string {
-	if a, err := aLabels(domain); err == nil {
-		return a
-	}
-	return strings.ToLower(domain)
-}
-
-// localPart is a local part without case, quotes and backslashes, so that no
-// spelling slips by a rule.
-func localPart(s string) string {
-	if len(s) >= 2 && s[0] == '"' && s[len(s)-1] == '"' {
-		var b strings.Builder
-		s = s[1 : len(s)-1]
-		for i := 0; i < len(s); i++ {
-			if s[i] == '\\' && i+1 < len(s) {
-				i++
-			}
-			b.WriteByte(s[i])
-		}
-		s = b.String()
-	}
-	return strings.ToLower(s)
+	domain = mailbox.Fold(p.Domain)
+	return domain, []string{mailbox.Local(p.Local) + "@" + domain, "@" + domain}
 }
 
 // networks finds the first rule whose network holds an address.

@@ -155,7 +155,10 @@ func TestAcceptDomains(t *testing.T) {
 		"b@example.org.":             true,
 		"b@bücher.example":           true,
 		"b@BÜCHER.example":           true,
+		"b@bu\u0308cher.example":     true,
 		"b@xn--bcher-kva.example":    true,
+		"b@xn--bcher.example":        false,
+		"b@xn--a.example":            false,
 		"b@XN--BCHER-KVA.EXAMPLE":    true,
 		"b@faß.example":              true,
 		"b@[192.0.2.1]":              true,
@@ -203,7 +206,7 @@ func TestAcceptDomains(t *testing.T) {
 
 func TestAcceptDomainsRefusesWhatIsNoDomain(t *testing.T) {
 	t.Parallel()
-	for _, d := range []string{"", "b@example.org", "@example.org", "*.example.org", "[192.0.2.300]", "a b", "a..b", "\xff", ".", "-a"} {
+	for _, d := range []string{"", "b@example.org", "@example.org", "*.example.org", "[192.0.2.300]", "a b", "a..b", "\xff", ".", "-a", "xn--a.example", "a\u202eb.example"} {
 		if _, err := AcceptDomains("example.org", d); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q", d)) {
 			t.Errorf("%q: %v", d, err)
 		}

@@ -2,8 +2,9 @@ package policy
 
 import (
 	"context"
-	"net/netip"
 	"strings"
+
+	"github.com/incoming-mx/incoming/internal/mailbox"
 )
 
 // RequireHello refuses MAIL with 550 5.7.1 when the name in EHLO or HELO is
@@ -22,32 +23,10 @@ func RequireHello() Policy {
 
 func wellFormedHello(name string) bool {
 	if strings.HasPrefix(name, "[") {
-		_, ok := parseLiteral(name)
+		_, ok := mailbox.Literal(name)
 		return ok
 	}
-	domain, err := aLabels(name)
-	return err == nil && hasDomainForm(domain)
-}
-
-// parseLiteral reads "[192.0.2.1]" or "[IPv6:2001:db8::1]".
-func parseLiteral(s string) (netip.Addr, bool) {
-	inner, ok := strings.CutPrefix(s, "[")
-	if !ok {
-		return netip.Addr{}, false
-	}
-	if inner, ok = strings.CutSuffix(inner, "]"); !ok {
-		return netip.Addr{}, false
-	}
-	const tag = "IPv6:"
-	v6 := len(inner) > len(tag) && strings.EqualFold(inner[:len(tag)], tag)
-	if v6 {
-		inner = inner[len(tag):]
-	}
-	addr, err := netip.ParseAddr(inner)
-	if err != nil || addr.Zone() != "" || addr.Is4() == v6 {
-		return netip.Addr{}, false
-	}
-	return addr, true
+	return hasDomainForm(mailbox.Fold(name))
 }
 
 // hasDomainForm reports whether s, in A-labels, is two labels or more, the last

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/incoming-mx/incoming/internal/mailbox"
 )
 
 // State is where a message stands.
@@ -51,8 +53,9 @@ type Filter struct {
 	IDs    []ID
 	States []State
 	// From and Rcpt match the sender or any recipient, owed or settled,
-	// without regard to case: an address whole, or "@example.org" all of a
-	// domain. From "<>" matches the null sender.
+	// without regard to case, to quotes in a local part, and to whether a
+	// domain is written in A-labels: an address whole, or "@example.org" all
+	// of a domain. From "<>" matches the null sender.
 	From, Rcpt string
 	// Before matches what was received earlier; for dead letters, what died
 	// earlier.
@@ -104,11 +107,11 @@ func matchAddress(pattern, address string) bool {
 	if pattern == "<>" {
 		return address == ""
 	}
-	if strings.HasPrefix(pattern, "@") {
-		at := strings.LastIndexByte(address, '@')
-		return at >= 0 && strings.EqualFold(pattern, address[at:])
+	if whole, ok := strings.CutPrefix(pattern, "@"); ok {
+		_, domain, found := mailbox.Split(address)
+		return found && mailbox.Fold(whole) == mailbox.Fold(domain)
 	}
-	return strings.EqualFold(pattern, address)
+	return mailbox.Key(pattern) == mailbox.Key(address)
 }
 
 // Inspector is what the operator's tools need of a backend. A Queue may

@@ -186,6 +186,19 @@ func TestFilterMatchesWhenEveryFieldSetDoes(t *testing.T) {
 	}
 	bounce := live
 	bounce.Envelope.MailFrom = ""
+	abroad := live
+	abroad.Envelope = queue.Envelope{MailFrom: "grüße@bücher.example", RcptTo: []queue.Recipient{{Address: "b@xn--bcher-kva.example"}}}
+	for _, f := range []queue.Filter{
+		{From: "Grüße@xn--bcher-kva.example"}, {From: "gru\u0308ße@BÜCHER.example"}, {From: `"grüße"@bücher.example.`},
+		{From: "@XN--BCHER-KVA.example"}, {Rcpt: "@bu\u0308cher.example"}, {Rcpt: "B@bücher.example"},
+	} {
+		if !f.Match(abroad) {
+			t.Errorf("%+v does not match", f)
+		}
+	}
+	if (queue.Filter{From: "@bucher.example"}).Match(abroad) {
+		t.Error("a domain without its dots matches")
+	}
 	if !(queue.Filter{From: "<>"}).Match(bounce) {
 		t.Error("<> does not match the null sender")
 	}

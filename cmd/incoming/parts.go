@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"strings"
 
 	"github.com/incoming-mx/incoming"
 	"github.com/incoming-mx/incoming/cmd/incoming/internal/config"
@@ -13,6 +12,7 @@ import (
 	"github.com/incoming-mx/incoming/delivery/discard"
 	"github.com/incoming-mx/incoming/delivery/maildir"
 	"github.com/incoming-mx/incoming/delivery/webhook"
+	"github.com/incoming-mx/incoming/internal/mailbox"
 	"github.com/incoming-mx/incoming/policy"
 	"github.com/incoming-mx/incoming/queue/diskqueue"
 	"github.com/incoming-mx/incoming/smtp"
@@ -166,8 +166,8 @@ func prefixes(ns []config.Network) []netip.Prefix {
 }
 
 // recipientsOf accepts the addresses, and all of the @domains, in list; nil
-// accepts any. Letters of either case are the same, and domains are compared as
-// AcceptDomains does.
+// accepts any. Letters of either case are the same, quotes do not count, and
+// domains are compared as AcceptDomains does.
 func recipientsOf(list []config.Known) (func(context.Context, incoming.Address) error, error) {
 	if list == nil {
 		return nil, nil
@@ -175,7 +175,7 @@ func recipientsOf(list []config.Known) (func(context.Context, incoming.Address) 
 	domains := make(map[string][]string) // by local part; "" is all of a domain
 	for _, r := range list {
 		p := smtp.ParsePath(r.String())
-		local := strings.ToLower(p.Local)
+		local := mailbox.Local(p.Local)
 		domains[local] = append(domains[local], p.Domain)
 	}
 	known := make(map[string]policy.Policy)
@@ -188,7 +188,7 @@ func recipientsOf(list []config.Known) (func(context.Context, incoming.Address) 
 	unknown := &smtp.Reply{Code: 550, Enhanced: smtp.EnhancedCode{5, 1, 1}, Text: "No such recipient here"}
 	return func(ctx context.Context, to incoming.Address) error {
 		t := &policy.Transaction{To: []policy.Recipient{{Path: to}}}
-		for _, local := range []string{strings.ToLower(to.Local), ""} {
+		for _, local := range []string{mailbox.Local(to.Local), ""} {
 			if in := known[local]; in != nil && in.Check(ctx, policy.StageRcpt, t) == nil {
 				return nil
 			}

@@ -11,7 +11,7 @@ import (
 func TestRecipientsAreComparedAsMailDoes(t *testing.T) {
 	t.Parallel()
 	var list []config.Known
-	for _, s := range []string{"Bob@example.org", "bob@bücher.example", "@Lists.example.org", "@[192.0.2.1]"} {
+	for _, s := range []string{"Bob@example.org", "bob@bücher.example", "@Lists.example.org", "@[192.0.2.1]", "grüße@xn--fa-hia.example"} {
 		var r config.Known
 		if err := encoding.TextUnmarshaler(&r).UnmarshalText([]byte(s)); err != nil {
 			t.Fatal(err)
@@ -27,6 +27,12 @@ func TestRecipientsAreComparedAsMailDoes(t *testing.T) {
 		"BOB@EXAMPLE.ORG":             true,
 		"bob@xn--bcher-kva.example":   true,
 		"bob@BÜCHER.example":          true,
+		"bob@bu\u0308cher.example":    true,
+		`"b\ob"@bücher.example`:       true,
+		"GRÜße@faß.example":           true,
+		"gru\u0308ße@faß.example":     true,
+		"grüße@fass.example":          false,
+		"grusse@faß.example":          false,
 		"any@lists.example.org":       true,
 		"any@[192.0.2.1]":             true,
 		"alice@example.org":           false,

@@ -8,7 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/net/idna"
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/incoming-mx/incoming/internal/mailbox"
 )
 
 const (
@@ -75,7 +77,7 @@ func (t template) perRecipient() bool { return t.text != t.fixed }
 // path is the Maildir of one recipient.
 func (t template) path(address string) string {
 	address = canonical(address)
-	_, domain := cutDomain(address)
+	_, domain, _ := mailbox.Split(address)
 	return strings.NewReplacer("{rcpt}", escape(address), "{domain}", escape(domain)).Replace(t.text)
 }
 
@@ -103,28 +105,16 @@ func (t template) group(recipients []string) []box {
 }
 
 // canonical is one spelling of an address for all that mean the same mailbox:
-// in small letters, its domain as A-labels and without a last dot. RFC 5321
-// §2.4 lets the case of a local part matter; no sender relies on it, and a
-// mailbox must not split because someone wrote Bob.
+// in small letters, its local part in NFC, its domain as A-labels and without a
+// last dot. RFC 5321 §2.4 lets the case of a local part matter; no sender relies
+// on it, and a mailbox must not split because someone wrote Bob. Quotes stay.
 func canonical(address string) string {
-	local, domain := cutDomain(address)
-	if local == "" && domain == "" {
-		return lower(address)
+	local, domain, found := mailbox.Split(address)
+	local = lower(norm.NFC.String(local))
+	if !found {
+		return local
 	}
-	domain = strings.TrimSuffix(domain, ".")
-	if ascii, err := idna.Lookup.ToASCII(domain); err == nil && !isASCII(domain) {
-		domain = ascii // else it is no domain name, and stays as it is
-	}
-	return lower(local) + "@" + lower(domain)
-}
-
-// cutDomain splits at the last @: a quoted local part may hold another. Both
-// are "" when there is none.
-func cutDomain(address string) (local, domain string) {
-	if i := strings.LastIndexByte(address, '@'); i >= 0 {
-		return address[:i], address[i+1:]
-	}
-	return "", ""
+	return local + "@" + mailbox.Fold(domain)
 }
 
 // lower is s with A to Z as small letters. Other letters stay: how they fold
@@ -137,15 +127,6 @@ func lower(s string) string {
 		}
 	}
 	return string(b)
-}
-
-func isASCII(s string) bool {
-	for i := range len(s) {
-		if s[i] >= 0x80 {
-			return false
-		}
-	}
-	return true
 }
 
 // escape makes s a part of a file name, a different one for each s: letters,

@@ -17,6 +17,10 @@ func TestAnAddressBecomesASafeName(t *testing.T) {
 		"b@bücher.example":             "b@xn--bcher-kva.example",
 		"b@XN--BCHER-KVA.example":      "b@xn--bcher-kva.example",
 		"é@example.org":                "%C3%A9@example.org",
+		"e\u0301@example.org":          "%C3%A9@example.org", // the same in NFC
+		"b@BU\u0308CHER.example":       "b@xn--bcher-kva.example",
+		"b@a_b.bücher.example":         "b@a_b.xn--bcher-kva.example",
+		"b@xn--a.example":              "b@xn--a.example", // encodes nothing
 		"\xff@example.org":             "%FF@example.org",
 		"../../etc/passwd@example.org": "%2E.%2F..%2Fetc%2Fpasswd@example.org",
 		"-rf@example.org":              "%2Drf@example.org",
@@ -47,6 +51,7 @@ func TestPathsOfTemplates(t *testing.T) {
 		{"/m/.{domain}", "b@.", "/m/.%"},
 		{"/m/{domain}", "postmaster", "/m/%"},
 		{"/m/{domain}", "b@..", "/m/%2E"},
+		{"/m/{domain}", "b@bücher.example", "/m/xn--bcher-kva.example"},
 		{"/m/{domain}.{rcpt}", "b@c", "/m/c.b@c"},
 		{"/m/x/../{rcpt}", "b@c", "/m/b@c"},
 		{"/{rcpt}", "{domain}@c", "/%7Bdomain%7D@c"},

@@ -28,11 +28,11 @@ var laws = []law{
 	{"smtp", "", core},
 	{"header", "", core},
 	{"telemetry", "", core},
-	{"telemetry/*", "^", field},
+	{"telemetry/*", "^ internal/mailbox", field},
 	{"proxyproto", "", field},
 
 	// keeping
-	{"queue", "header", core},
+	{"queue", "header internal/mailbox", core},
 	{"queue/diskqueue", "queue telemetry internal/vfs", core},
 	{"queue/memqueue", "queue telemetry internal/vfs", core},
 	{"queue/queuetest", "queue", field},
@@ -40,16 +40,16 @@ var laws = []law{
 	{"mailparse", "queue header", field},
 
 	// judging
-	{"policy", "smtp header", core},
-	{"policy/*", "^ smtp header mailparse", field},
+	{"policy", "smtp header internal/mailbox", core},
+	{"policy/*", "^ smtp header mailparse internal/mailbox", field},
 
 	// delivering
 	{"delivery", "queue telemetry", core},
-	{"delivery/filter", "delivery queue policy smtp header", field},
-	{"delivery/*", "^ queue telemetry mailparse", field},
+	{"delivery/filter", "delivery queue policy smtp header internal/mailbox", field},
+	{"delivery/*", "^ queue telemetry mailparse internal/mailbox", field},
 
 	// the contracts put together: never a backend, never an adapter
-	{".", "smtp header policy queue delivery telemetry", core},
+	{".", "smtp header policy queue delivery telemetry internal/mailbox", core},
 
 	{"internal/*", "", core},
 	{"internal/*/*", "^", core},

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/incoming-mx/incoming/internal/mailbox"
 )
 
 // The most octets of one value, before escaping.
@@ -61,7 +63,7 @@ func (lg *logger) hash(a string) string {
 	if len(lg.opts.HashKey) > 0 {
 		h = hmac.New(sha256.New, lg.opts.HashKey)
 	}
-	h.Write([]byte(strings.ToLower(a)))
+	h.Write([]byte(mailbox.Key(a)))
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 

@@ -26,8 +26,9 @@ const (
 	// Full logs addresses as they are.
 	Full Addresses = "full"
 	// Hash logs the first 16 hex digits of an address's SHA-256, in lower
-	// case: one address can be followed without being read. Whoever can guess
-	// the address can check the guess, unless Options.HashKey is set.
+	// case, its domain in A-labels, its local part in NFC and without quotes:
+	// one address can be followed without being read. Whoever can guess the
+	// address can check the guess, unless Options.HashKey is set.
 	Hash Addresses = "hash"
 	// None leaves them out.
 	None Addresses = "none"

@@ -298,6 +298,12 @@ func TestHashFollowsOneAddress(t *testing.T) {
 	if line(Options{Addresses: Hash}, "B@Y.example") != plain {
 		t.Error("case makes another hash")
 	}
+	abroad := line(Options{Addresses: Hash}, "grüße@bücher.example")
+	for _, same := range []string{"grüße@xn--bcher-kva.example", "Gru\u0308ße@BU\u0308CHER.example"} {
+		if line(Options{Addresses: Hash}, same) != abroad {
+			t.Errorf("%s has another hash", same)
+		}
+	}
 	keyed := line(Options{Addresses: Hash, HashKey: []byte("k")}, "b@y.example")
 	if keyed == plain || keyed != line(Options{Addresses: Hash, HashKey: []byte("k")}, "b@y.example") {
 		t.Errorf("with a key: %s", keyed)

@@ -35,11 +35,11 @@ func Keys() []Key {
 func generalKeys() []Key {
 	return []Key{
 		{Name: "hostname", Example: `"mx.example.org"`, at: func(c *Config) any { return &c.Hostname },
-			Doc: "Our name in the banner and in Received. Default: the machine's name"},
+			Doc: "Our name in the banner and in Received, in ASCII: of a name with other letters its A-labels. Default: the machine's name"},
 		{Name: "domains", Example: `["example.org", "lists.example.org"]`, at: func(c *Config) any { return &c.Domains },
-			Doc: `The domains mail is accepted for; another's gets 550 5.7.1 at RCPT. "*" accepts any, an empty list none but <postmaster>. Must be given when a listener is not on loopback. Default: any`},
+			Doc: `The domains mail is accepted for; another's gets 550 5.7.1 at RCPT. "*" accepts any, an empty list none but <postmaster>. Write bücher.example or its A-labels: they are one. Must be given when a listener is not on loopback. Default: any`},
 		{Name: "recipients", Example: `["support@example.org", "@lists.example.org"]`, at: func(c *Config) any { return &c.Recipients },
-			Doc: "The addresses, or by @ whole domains, that exist, each in one of our domains; another gets 550 5.1.1 at RCPT. <postmaster> always exists. Default: any of our domains"},
+			Doc: "The addresses, or by @ whole domains, that exist, each in one of our domains; another gets 550 5.1.1 at RCPT. Case and quotes do not count, domains are compared by A-label. <postmaster> always exists. Default: any of our domains"},
 		{Name: "policies", Example: `["require_hello", "rate_limit"]`, at: func(c *Config) any { return &c.Policies },
 			Doc: "The policies to ask, in order: access_list, rate_limit, require_tls, require_hello, max_size, max_recipients. A policy whose own keys are set is asked too, after those named here. Default: none"},
 		{Name: "bare_newline", Default: "repair", at: func(c *Config) any { return &c.BareNewline },

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/incoming-mx/incoming/internal/mailbox"
 	"github.com/incoming-mx/incoming/policy"
 )
 
@@ -136,6 +137,9 @@ func (domains) check(s string) (string, error) {
 }
 
 func (hostnames) check(s string) (string, error) {
+	if ascii, err := mailbox.Domain(s); err == nil && !mailbox.IsASCII(s) {
+		return "", fmt.Errorf("%q is not in ASCII, and SMTP has no other names in a banner; write %s", s, ascii)
+	}
 	if s != "" && !regexp.MustCompile(`^[A-Za-z0-9._:\[\]-]{1,255}$`).MatchString(s) {
 		return "", fmt.Errorf("%q is no host name; write mx.example.org", s)
 	}
