@@ -69,7 +69,8 @@ func newAdapter(cfg *config.Config, log *slog.Logger) (incoming.Adapter, error) 
 		if err != nil {
 			return nil, err
 		}
-		return webhook.New(webhook.Config{URL: to.URL, Format: webhook.Format(cfg.Webhook.Format.String()), Secrets: secrets, Logger: log})
+		return webhook.New(webhook.Config{URL: to.URL, Format: webhook.Format(cfg.Webhook.Format.String()), Secrets: secrets,
+			PublicOnly: cfg.Webhook.PublicOnly, Logger: log})
 	}
 	return nil, nil
 }

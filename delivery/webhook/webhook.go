@@ -22,7 +22,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -72,6 +71,12 @@ type Config struct {
 	// followed.
 	Client *http.Client
 
+	// PublicOnly connects to addresses of the public Internet only, whatever
+	// the URL's host resolves to: for URLs that others than the operator may
+	// set. The connections are then this package's: Client may have no
+	// Transport.
+	PublicOnly bool
+
 	// Logger takes the warnings; nil is slog.Default().
 	Logger *slog.Logger
 }
@@ -119,7 +124,10 @@ func New(cfg Config) (*Adapter, error) {
 	if a.header, err = checkHeader(cfg.Header, a.user != nil); err != nil {
 		return nil, fmt.Errorf("webhook: %w", err)
 	}
-	a.client = newClient(cfg.Client)
+	if cfg.PublicOnly && cfg.Client != nil && cfg.Client.Transport != nil {
+		return nil, errors.New("webhook: PublicOnly, and a Client with its own Transport: give one of them")
+	}
+	a.client = newClient(cfg.Client, cfg.PublicOnly)
 	return a, nil
 }
 
@@ -189,14 +197,14 @@ func isToken(s string) bool {
 	return s != ""
 }
 
-func newClient(given *http.Client) *http.Client {
+func newClient(given *http.Client, publicOnly bool) *http.Client {
 	var c http.Client
 	if given != nil {
 		c = *given
 	}
 	if c.Transport == nil {
 		c.Transport = &http.Transport{
-			DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+			DialContext:           dialer(publicOnly).DialContext,
 			TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
 			TLSHandshakeTimeout:   10 * time.Second,
 			ForceAttemptHTTP2:     true,

@@ -351,6 +351,7 @@ func TestNewNamesTheFault(t *testing.T) {
 		`scheme ""`:                           {URL: "app.example/mail"},
 		"without a host":                      {URL: "https:///mail"},
 		"fragment":                            {URL: url + "#x"},
+		"PublicOnly, and a Client":            {URL: url, PublicOnly: true, Client: &http.Client{Transport: http.DefaultTransport}},
 		`format "json"`:                       {URL: url, Format: "json"},
 		"secret 2 of 2: it is empty":          {URL: url, Secrets: []string{"x", ""}},
 		"secret 1 of 1: what follows":         {URL: url, Secrets: []string{"whsec_!!"}},

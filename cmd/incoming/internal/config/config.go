@@ -107,6 +107,7 @@ type Webhook struct {
 	Format     Format   `toml:"format"`
 	Secrets    []string `toml:"secrets"`
 	SecretFile string   `toml:"secret_file"`
+	PublicOnly bool     `toml:"public_only"`
 }
 
 // Command is [command].

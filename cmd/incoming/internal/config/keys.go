@@ -161,6 +161,8 @@ func deliveryKeys() []Key {
 			Doc: "Secrets to sign requests with (Standard Webhooks); with two, either may be used to verify. Default: unsigned"},
 		{Name: "webhook.secret_file", Example: `"/etc/incoming/webhook.secret"`, at: func(c *Config) any { return &c.Webhook.SecretFile },
 			Doc: "A file with one secret a line, in place of webhook.secrets; read again at a reload"},
+		{Name: "webhook.public_only", Default: "false", at: func(c *Config) any { return &c.Webhook.PublicOnly },
+			Doc: "Whether to connect to addresses of the public Internet only, whatever the URL's host resolves to: for a URL that others may set"},
 		{Name: "command.argv", Example: `["/usr/local/bin/ingest", "--queue", "support desk"]`, at: func(c *Config) any { return &c.Command.Argv },
 			Doc: `The program and its arguments for delivery.to = "command"`},
 	}
