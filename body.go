@@ -1,6 +1,7 @@
 package incoming
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -61,20 +62,37 @@ func (b *body) Write(p []byte) (int, error) {
 }
 
 // heading takes the next octets of the header and, when it is in, asks the
-// policies about it.
+// policies about it. It goes from line to line: which limit is passed first does
+// not depend on how the text was cut.
 func (b *body) heading(p []byte) error {
-	b.head.take(p)
-	l := b.s.set.limits
-	if size := b.head.scan.Size(); l.Header >= 0 && size > l.Header {
-		return b.overLimit("limits.header", size, l.Header, replyHeaderTooBig)
-	}
-	if n := b.head.scan.Fields(); l.HeaderFields >= 0 && n > l.HeaderFields {
-		return b.overLimit("limits.header_fields", int64(n), int64(l.HeaderFields), replyTooManyFields)
+	for len(p) > 0 && !b.head.done() {
+		line := p
+		if i := bytes.IndexByte(p, '\n'); i >= 0 {
+			line = p[:i+1]
+		}
+		p = p[len(line):]
+		b.head.take(line)
+		if err := b.headerLimits(b.head.scan.Sure(), b.head.scan.Fields(), b.head.scan.Received()); err != nil {
+			return err
+		}
 	}
 	if !b.head.done() {
 		return nil
 	}
 	return b.headerIn(b.ctx)
+}
+
+// headerLimits refuses a header of that many octets, fields, and of them Received.
+func (b *body) headerLimits(size int64, fields, received int) error {
+	switch l := b.s.set.limits; {
+	case l.Header >= 0 && size > l.Header:
+		return b.overLimit("limits.header", size, l.Header, replyHeaderTooBig)
+	case l.Received >= 0 && received > l.Received:
+		return b.overLimit("limits.received", int64(received), int64(l.Received), replyMailLoop)
+	case l.HeaderFields >= 0 && fields > l.HeaderFields:
+		return b.overLimit("limits.header_fields", int64(fields), int64(l.HeaderFields), replyTooManyFields)
+	}
+	return nil
 }
 
 // headerIn is called once, when the header has come to its end.
@@ -83,8 +101,10 @@ func (b *body) headerIn(ctx context.Context) error {
 	if err := b.readHeader(); err != nil {
 		return err
 	}
-	if n, most := s.tx.Header.Count("Received"), s.set.limits.Received; most >= 0 && n > most {
-		return b.overLimit("limits.received", int64(n), int64(most), replyMailLoop)
+	if h := s.tx.Header; b.head.ended { // in a line that had no end, and was not counted
+		if err := b.headerLimits(b.head.scan.Size(), h.Len(), h.Count("Received")); err != nil {
+			return err
+		}
 	}
 	if err := s.ask(ctx, policy.StageHeader); err != nil {
 		return err

@@ -56,10 +56,32 @@ func TestAMessageArrivesAsItWasSent(t *testing.T) {
 func TestAnEmptyMessageAndOneWithoutHeaderAreTaken(t *testing.T) {
 	t.Parallel()
 	srv := incomingtest.NewServer(t, incoming.Config{})
-	for _, text := range []string{"", "no header at all\r\n", "\r\n", "X: only a header\r\n"} {
+	for _, text := range []string{"", "no header at all\r\n", "\r\n", "X: only a header\r\n",
+		"From: device\r\nSubject: alarm\r\nThe door is open\r\nReceived: by nobody\r\n", " a fold of nothing\r\n", "From root@host Thu\r\nX: y\r\n\r\n"} {
 		srv.Send("", []string{"b@example.org"}, text)
-		if m := srv.Next(); !strings.HasSuffix(string(m.Raw), "\r\n"+text) || m.Envelope.MailFrom != "" {
+		m := srv.Next()
+		top, whole := strings.CutSuffix(string(m.Raw), "\r\n"+text)
+		if !whole || !strings.HasPrefix(top, "Received: from ") || strings.Count(top, ": ") != 1 || m.Envelope.MailFrom != "" {
 			t.Errorf("%q became %q", text, m.Raw)
+		}
+	}
+}
+
+// R12: how deep a message is nested, of how many parts it is, and what stands
+// where addresses should, is nothing to who only carries it.
+func TestAMessageIsCarriedHoweverItIsNested(t *testing.T) {
+	t.Parallel()
+	srv := incomingtest.NewServer(t, incoming.Config{})
+	for name, text := range map[string]string{
+		"a hundred thousand parts":  "Content-Type: multipart/mixed; boundary=b\r\n\r\n" + strings.Repeat("--b\r\n\r\nx\r\n", 100_000) + "--b--\r\n",
+		"a hundred thousand deep":   strings.Repeat("Content-Type: message/rfc822\r\n\r\n", 100_000),
+		"comments that never close": "From: " + strings.Repeat("(", 100_000) + "\r\n\r\n",
+		"nothing but blank lines":   strings.Repeat("\r\n", 100_000),
+		"one long fold":             "Subject: a\r\n" + strings.Repeat(" b\r\n", 50_000) + "\r\n",
+	} {
+		srv.Send("a@example.net", []string{"b@example.org"}, text)
+		if m := srv.Next(); !strings.HasSuffix(string(m.Raw), "\r\n"+text) {
+			t.Errorf("%s: %d octets became %d", name, len(text), len(m.Raw))
 		}
 	}
 }
@@ -340,6 +362,15 @@ func TestHeaderLimits(t *testing.T) {
 		{"octets of one line", incoming.Limits{Header: 3000}, "A: " + strings.Repeat("x", 2995) + "\r\n", "A: " + strings.Repeat("x", 2996) + "\r\n", "554 5.6.0", "limits.header"},
 		{"fields", incoming.Limits{HeaderFields: 10}, fields(10, "A"), fields(11, "A"), "554 5.6.0", "limits.header_fields"},
 		{"received", incoming.Limits{Received: 10}, fields(10, "received"), fields(11, "Received"), "554 5.4.6", "limits.received"},
+		{"octets by default", incoming.Limits{}, "A: " + strings.Repeat("x", 256<<10-5) + "\r\n", "A: " + strings.Repeat("x", 256<<10-4) + "\r\n", "554 5.6.0", "limits.header"},
+		{"far past it", incoming.Limits{}, "", "A: " + strings.Repeat("x", 20<<20) + "\r\n", "554 5.6.0", "limits.header"},
+		{"ten thousand Received", incoming.Limits{}, "", fields(10_000, "Received"), "554 5.4.6", "limits.received"},
+		{"a hundred thousand fields", incoming.Limits{Header: -1}, "", fields(100_000, "A"), "554 5.6.0", "limits.header_fields"},
+		{"fields, then octets", incoming.Limits{Header: 60, HeaderFields: 3}, "", fields(4, "A") + "B: " + strings.Repeat("x", 60) + "\r\n", "554 5.6.0 Too many", "limits.header_fields"},
+		{"octets, then fields", incoming.Limits{Header: 60, HeaderFields: 3}, "", "B: " + strings.Repeat("x", 60) + "\r\n" + fields(4, "A"), "554 5.6.0 Message header", "limits.header"},
+		{"received, then fields", incoming.Limits{Received: 2, HeaderFields: 5}, "", fields(3, "Received") + fields(9, "A"), "554 5.4.6", "limits.received"},
+		{"fields, then received", incoming.Limits{Received: 2, HeaderFields: 5}, "", fields(6, "A") + fields(3, "Received"), "554 5.6.0 Too many", "limits.header_fields"},
+		{"a line of text past the octets", incoming.Limits{Header: 60}, fields(10, "A") + "no field, and no header any more\r\n", fields(10, "A") + "B: a field\r\n", "554 5.6.0", "limits.header"},
 		{"received by default", incoming.Limits{}, fields(100, "Received"), fields(101, "Received"), "554 5.4.6", "limits.received"},
 		{"fields by default", incoming.Limits{}, fields(1000, "A"), fields(1001, "A"), "554 5.6.0", "limits.header_fields"},
 	} {

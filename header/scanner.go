@@ -5,12 +5,15 @@ import "bytes"
 // Scanner finds where the header of a message ends while its text streams by.
 // It keeps no more than the start of one line. The zero Scanner is ready.
 type Scanner struct {
-	size    int64 // octets of the header, the empty line not counted
-	fields  int
-	done    bool
-	partial []byte // an unfinished line's start, at most maxPartial+1
-	partLen int64  // how long that line is so far
+	size     int64 // octets of the header, the empty line not counted
+	fields   int
+	received int
+	done     bool
+	partial  []byte // an unfinished line's start, at most maxPartial+1
+	partLen  int64  // how long that line is so far
 }
+
+var received = []byte("Received")
 
 // maxPartial is how much of a line is kept to tell what it is.
 const maxPartial = 1000
@@ -82,9 +85,12 @@ func (s *Scanner) line(line []byte) lineKind {
 			kind = lineFold
 		}
 	default:
-		if _, value := split(line); value > 0 {
+		if name, value := split(line); value > 0 {
 			kind = lineField
 			s.fields++
+			if bytes.EqualFold(name, received) {
+				s.received++
+			}
 		}
 	}
 	s.done = s.done || kind == lineEnd
@@ -103,5 +109,17 @@ func (s *Scanner) Size() int64 {
 	return s.size + s.partLen
 }
 
-// Fields is the number of fields seen so far.
+// Sure is Size without an unfinished line that may yet turn out to be none of
+// the header's: it does not depend on how the text was cut.
+func (s *Scanner) Sure() int64 {
+	if s.partLen > maxPartial {
+		return s.size + s.partLen
+	}
+	return s.size
+}
+
+// Fields is the number of fields seen so far, an unfinished line not counted.
 func (s *Scanner) Fields() int { return s.fields }
+
+// Received is how many of the fields are Received.
+func (s *Scanner) Received() int { return s.received }

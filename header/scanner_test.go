@@ -49,6 +49,7 @@ func TestScannerEndsInALongLineThatIsNoField(t *testing.T) {
 func FuzzScannerAgreesWithParse(f *testing.F) {
 	f.Add([]byte("A: b\r\n c\r\n\r\nbody"), 3)
 	f.Add([]byte("no header at all"), 1)
+	f.Add([]byte("Received: a\r\nRECEIVED :\r\n b\r\nReceivedx: \r\nreceived:c"), 2)
 	f.Add(bytes.Repeat([]byte("x"), 1100), 100)
 	f.Fuzz(func(t *testing.T, text []byte, step int) {
 		step = max(step, 1)
@@ -56,7 +57,15 @@ func FuzzScannerAgreesWithParse(f *testing.F) {
 		for rest := text; len(rest) > 0; rest = rest[min(step, len(rest)):] {
 			s.Write(rest[:min(step, len(rest))])
 		}
+		var whole Scanner
+		whole.Write(text)
+		if s.Sure() != whole.Sure() || s.Fields() != whole.Fields() || s.Received() != whole.Received() || s.Done() != whole.Done() {
+			t.Fatalf("in steps of %d: %+v, whole: %+v", step, s, whole)
+		}
 		h := Parse(text)
+		if s.Done() && s.Received() != h.Count("Received") {
+			t.Fatalf("Scanner has %d Received, Parse %d", s.Received(), h.Count("Received"))
+		}
 		if s.Fields() != h.Len() && s.Done() {
 			t.Fatalf("Scanner has %d fields, Parse %d", s.Fields(), h.Len())
 		}
