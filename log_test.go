@@ -94,6 +94,34 @@ func TestAnAcceptedMessageIsOneLine(t *testing.T) {
 	}
 }
 
+// Who connects and leaves again, as balancers do to see whether we live, is no
+// line at Info.
+func TestAHealthCheckIsNoLine(t *testing.T) {
+	t.Parallel()
+	var log logBook
+	var closed sync.WaitGroup
+	hooks := telemetry.Tee(log.hooks(), telemetry.Hooks{SessionClosed: func(telemetry.SessionClosed) { closed.Done() }})
+	srv := incomingtest.NewServer(t, incoming.Config{Hooks: hooks})
+	text := func() string {
+		log.mu.Lock()
+		defer log.mu.Unlock()
+		return log.text.String()
+	}
+	before := text()
+	closed.Add(3)
+	for _, leave := range []func(*incomingtest.Client){
+		(*incomingtest.Client).Close,
+		func(c *incomingtest.Client) { c.Expect("220"); c.Close() },
+		func(c *incomingtest.Client) { c.Expect("220"); c.Reset() },
+	} {
+		leave(srv.Dial())
+	}
+	closed.Wait()
+	if got := text(); got != before {
+		t.Errorf("logged %q", got[len(before):])
+	}
+}
+
 func TestARefusalIsOneLineAtEachStage(t *testing.T) {
 	t.Parallel()
 	var log logBook
