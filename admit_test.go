@@ -6,6 +6,7 @@ import (
 	"testing"
 )
 
+// R08.
 func TestConnectionsAreLimitedAtExactlyTheLimit(t *testing.T) {
 	t.Parallel()
 	a := newAdmission(Limits{Connections: 3, ConnectionsPerIP: -1}.withDefaults())
@@ -24,6 +25,7 @@ func TestConnectionsAreLimitedAtExactlyTheLimit(t *testing.T) {
 	}
 }
 
+// R08.
 func TestPeersAreCountedByAddressAndIPv6By64(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -46,6 +46,7 @@ func TestDrainEndsSessionsInEachState(t *testing.T) {
 	}
 }
 
+// Q20.
 func TestDrainLetsATextFinish(t *testing.T) {
 	t.Parallel()
 	for _, text := range []struct{ before, begin, rest string }{
@@ -75,7 +76,7 @@ func TestDrainLetsATextFinish(t *testing.T) {
 }
 
 // A text that never ends is cut off at the deadline, without a 250, and leaves
-// nothing behind.
+// nothing behind. Q20.
 func TestDrainEndsByForceAtItsDeadline(t *testing.T) {
 	t.Parallel()
 	q := newQueue(t, nil)
@@ -93,6 +94,7 @@ func TestDrainEndsByForceAtItsDeadline(t *testing.T) {
 	}
 }
 
+// R14.
 func TestForceEndsAPolicyThatWaits(t *testing.T) {
 	t.Parallel()
 	for _, stage := range []policy.Stage{policy.StageConnect, policy.StageMail, policy.StageMessage} {
@@ -128,7 +130,7 @@ func TestForceEndsAPolicyThatWaits(t *testing.T) {
 	}
 }
 
-// A commit once begun is finished, even when the connection is cut.
+// A commit once begun is finished, even when the connection is cut. Q21.
 func TestForceLetsACommitFinish(t *testing.T) {
 	t.Parallel()
 	mem := newQueue(t, nil)

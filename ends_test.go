@@ -256,7 +256,7 @@ func TestACommitFinishesThoughTheClientIsGone(t *testing.T) {
 	waitFor(t, "the session to end", func() bool { return srv.Status().Sessions == 0 })
 }
 
-// E17: whatever a text is broken off by, no file of it stays.
+// E17: whatever a text is broken off by, no file of it stays. E16.
 func TestABrokenOffTextLeavesNoFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -421,6 +421,7 @@ func TestPanickingHooksChangeNothing(t *testing.T) {
 }
 
 // What a peer says as its name stands in the Received field, and nowhere else.
+// A15.
 func TestAHostileHelloStaysInItsPlace(t *testing.T) {
 	t.Parallel()
 	srv := incomingtest.NewServer(t, incoming.Config{})

@@ -13,7 +13,7 @@ import (
 )
 
 // Limits are sums over all listeners: n connections are served whichever way
-// they came, number n+1 gets its one reply and is closed.
+// they came, number n+1 gets its one reply and is closed. R08.
 func TestConnectionLimitsAreSummedOverListeners(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -70,6 +70,7 @@ func listener(l incoming.Listener) func(*incoming.Config) {
 	return func(cfg *incoming.Config) { cfg.Listeners = []incoming.Listener{l} }
 }
 
+// Q22.
 func TestTheZeroConfigIsGoodButForItsQueue(t *testing.T) {
 	t.Parallel()
 	s, err := incoming.New(incoming.Config{Queue: newQueue(t, nil)})

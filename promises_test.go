@@ -22,7 +22,7 @@ import (
 )
 
 // Promise 1: the reply to the end of data is written after Commit returned nil,
-// never before.
+// never before. Q21.
 func TestNo250BeforeDurable(t *testing.T) {
 	t.Parallel()
 	for _, bdat := range []bool{false, true} {
@@ -70,7 +70,7 @@ func TestNo250BeforeDurable(t *testing.T) {
 }
 
 // Promise 2: whatever goes wrong while a text comes, none of it is read as a
-// command, and there is one reply.
+// command, and there is one reply. E02, E03, E04, E06.
 func TestNeverReParse(t *testing.T) {
 	t.Parallel()
 	evil := "MAIL FROM:<evil@example.net>\r\nRCPT TO:<b@example.org>\r\nDATA\r\nQUIT\r\n"
@@ -138,7 +138,7 @@ func TestNeverReParse(t *testing.T) {
 }
 
 // A text that stops coming ends the connection in the same step as the 421:
-// what comes later is read by nobody.
+// what comes later is read by nobody. R07.
 func TestNeverReParseAfterATimeout(t *testing.T) {
 	t.Parallel()
 	j := newJournal()
@@ -156,7 +156,7 @@ func TestNeverReParseAfterATimeout(t *testing.T) {
 }
 
 // Promise 3: an adapter is given leased messages only, and the ID is the same
-// at each attempt.
+// at each attempt. Q17.
 func TestAtLeastOnceByOnePath(t *testing.T) {
 	t.Parallel()
 	var leases, calls atomic.Int64
@@ -246,7 +246,7 @@ func TestNothingVanishes(t *testing.T) {
 }
 
 // Promise 5: memory does not grow with the size of messages, nor with how much
-// of them has no line end. Not parallel: the heap is everybody's.
+// of them has no line end. Not parallel: the heap is everybody's. R03, R19.
 func TestBoundedMemory(t *testing.T) {
 	srv := incomingtest.NewServer(t, incoming.Config{Queue: sink{newQueue(t, nil)}})
 	const connections, size = 8, 16 << 20
@@ -280,7 +280,7 @@ func TestBoundedMemory(t *testing.T) {
 }
 
 // Promise 6: what passes is 4xx, what no retry cures 5xx, and internal text
-// stays inside.
+// stays inside. Q02, Q05.
 func TestHonestReplies(t *testing.T) {
 	t.Parallel()
 	const secret = "/var/secret/path"
@@ -367,7 +367,7 @@ func TestHonestReplies(t *testing.T) {
 	}
 }
 
-// Promise 7: each bad thing is met while good messages go through.
+// Promise 7: each bad thing is met while good messages go through. R15.
 func TestOneBadThingStaysOneBadThing(t *testing.T) {
 	t.Parallel()
 	hang := make(chan struct{})

@@ -121,6 +121,7 @@ func TestReloadIsAllOrNothing(t *testing.T) {
 	}
 }
 
+// T12.
 func TestReloadReadsCertificatesAgain(t *testing.T) {
 	t.Parallel()
 	ca := testcert.NewCA(t)

@@ -53,6 +53,7 @@ func TestAMessageArrivesAsItWasSent(t *testing.T) {
 	}
 }
 
+// E10, Q09, D25.
 func TestAnEmptyMessageAndOneWithoutHeaderAreTaken(t *testing.T) {
 	t.Parallel()
 	srv := incomingtest.NewServer(t, incoming.Config{})
@@ -86,6 +87,7 @@ func TestAMessageIsCarriedHoweverItIsNested(t *testing.T) {
 	}
 }
 
+// S22.
 func TestPostmasterIsAlwaysThere(t *testing.T) {
 	t.Parallel()
 	no := policy.OnRcpt(func(context.Context, smtp.Path, *policy.Transaction) error { return policy.Reject("Nobody") })
@@ -174,6 +176,7 @@ func TestRecipientFuncAndDomains(t *testing.T) {
 	}
 }
 
+// S26.
 func TestARecipientGivenTwiceIsKeptOnce(t *testing.T) {
 	t.Parallel()
 	asked := newJournal()
@@ -347,6 +350,7 @@ func TestABigHeaderIsReadBack(t *testing.T) {
 	}
 }
 
+// R11.
 func TestHeaderLimits(t *testing.T) {
 	t.Parallel()
 	fields := func(n int, name string) string { return strings.Repeat(name+": x\r\n", n) }
@@ -394,7 +398,7 @@ func TestHeaderLimits(t *testing.T) {
 	}
 }
 
-// A line of ten megabytes is text, not an endless header field.
+// A line of ten megabytes is text, not an endless header field. R03, R11.
 func TestALongLineWithoutHeader(t *testing.T) {
 	t.Parallel()
 	srv := incomingtest.NewServer(t, incoming.Config{})
@@ -423,6 +427,7 @@ func TestPoliciesShareTheirTimeFromTheFinalDot(t *testing.T) {
 	srv.None()
 }
 
+// E17.
 func TestAPeerThatResetsLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	q := newQueue(t, nil)

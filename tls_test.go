@@ -15,6 +15,7 @@ import (
 	"github.com/incoming-mx/incoming/telemetry"
 )
 
+// T10.
 func TestCertificateErrorsNameTheFile(t *testing.T) {
 	t.Parallel()
 	ca := testcert.NewCA(t)
@@ -67,6 +68,7 @@ func TestCertificateErrorsNameTheFile(t *testing.T) {
 	}
 }
 
+// T11, T12.
 func TestCertificateIsReadAgainWhenItsFilesChange(t *testing.T) {
 	t.Parallel()
 	ca := testcert.NewCA(t)

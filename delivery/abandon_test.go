@@ -52,6 +52,7 @@ func onStuck(t *testing.T, workers int, test func(t *testing.T, r *rig, s *stuck
 
 const instant = time.Nanosecond
 
+// D01.
 func TestADeliveryIsAbandonedTenSecondsPastItsDeadline(t *testing.T) {
 	t.Parallel()
 	onStuck(t, 2, func(t *testing.T, r *rig, s *stuck) {
@@ -97,6 +98,7 @@ func TestADeliveryIsAbandonedTenSecondsPastItsDeadline(t *testing.T) {
 	})
 }
 
+// Q18.
 func TestALateVerdictIsDroppedAndTold(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {

@@ -37,6 +37,7 @@ func many(n int) []string {
 	return to
 }
 
+// Q14.
 func TestBackOffDoublesUpToItsCap(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -73,6 +74,7 @@ func TestBackOffDoublesUpToItsCap(t *testing.T) {
 	}
 }
 
+// Q14.
 func TestBackOffIsJittered(t *testing.T) {
 	t.Parallel()
 	var n calls
@@ -90,6 +92,7 @@ func TestBackOffIsJittered(t *testing.T) {
 	})
 }
 
+// D17.
 func TestAMessageIsSpentByItsAge(t *testing.T) {
 	t.Parallel()
 	const giveUp = time.Hour
@@ -157,7 +160,7 @@ func TestAMessageIsSpentByItsAttempts(t *testing.T) {
 	}
 }
 
-// A retry waits on its message: the only worker goes on.
+// A retry waits on its message: the only worker goes on. Q15.
 func TestTheMessageWaitsAndNotTheWorker(t *testing.T) {
 	t.Parallel()
 	var n calls

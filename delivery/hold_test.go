@@ -68,6 +68,7 @@ func (r *rig) checkHeld(want bool) {
 	}
 }
 
+// Q14.
 func TestAnAdapterIsHeldAfterSixteenFailuresInARow(t *testing.T) {
 	t.Parallel()
 	onBackend(t, delivery.Config{}, func(t *testing.T, r *rig, b *backend) {
@@ -255,6 +256,7 @@ func TestAProbeIsSpentByItsAgeAlone(t *testing.T) {
 	})
 }
 
+// Q14.
 func TestThereIsOneProbeAtATime(t *testing.T) {
 	t.Parallel()
 	var n calls
@@ -293,7 +295,7 @@ func (r *rig) backlog(b *backend, n int) {
 	r.checkHeld(false)
 }
 
-// The rate does not depend on how many workers wait for their turn.
+// The rate does not depend on how many workers wait for their turn. Q14.
 func TestTheFirstSuccessReleasesTheBacklogAtARisingRate(t *testing.T) {
 	t.Parallel()
 	onBackend(t, delivery.Config{Workers: 100}, func(t *testing.T, r *rig, b *backend) {

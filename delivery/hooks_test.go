@@ -62,6 +62,7 @@ func TestBeforeAndAfterStandAroundEachAttempt(t *testing.T) {
 	})
 }
 
+// D17.
 func TestOnDeadComesBeforeEachBuryAndAgainWhenThatFailed(t *testing.T) {
 	t.Parallel()
 	var s steps

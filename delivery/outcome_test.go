@@ -253,6 +253,7 @@ func TestAMessageOfWhichAllWasSettledIsFinishedWithoutItsAdapter(t *testing.T) {
 	}
 }
 
+// Q15.
 func TestPanicsAreRetriedAndSpentAsSuch(t *testing.T) {
 	t.Parallel()
 	whole := delivery.AdapterFunc(func(context.Context, *queue.Message) error { panic("whole") })

@@ -126,7 +126,7 @@ func TestAtLeastOnceByOnePath(t *testing.T) {
 }
 
 // Promise 7: each bad thing is set aside with a reason and told, while good
-// messages go through without waiting.
+// messages go through without waiting. Q15.
 func TestOneBadThingStaysOneBadThing(t *testing.T) {
 	t.Parallel()
 	hook := func(where string) func(context.Context, *queue.Message) {

@@ -33,6 +33,7 @@ func onFaulty(t *testing.T, atOnce bool, fail func(op string, m *queue.Message) 
 	})
 }
 
+// Q16.
 func TestALeaseWhoseEndCannotBeWrittenDoesNotSpin(t *testing.T) {
 	t.Parallel()
 	one := func(m *queue.Message) error { // so that the adapter is never held
@@ -94,7 +95,7 @@ func TestALeaseWhoseEndCannotBeWrittenDoesNotSpin(t *testing.T) {
 }
 
 // Those in hand when the disk fails fail together: that is one failure of it, not
-// many, and the pause is as short as after one.
+// many, and the pause is as short as after one. Q16.
 func TestFailuresOfTheDiskTogetherPauseOnce(t *testing.T) {
 	t.Parallel()
 	var broken atomic.Bool

@@ -225,6 +225,7 @@ func TestThereIsNothingToDiscardBeforeMail(t *testing.T) {
 	}
 }
 
+// R15.
 func TestPolicyPanicIsNeverAPass(t *testing.T) {
 	t.Parallel()
 	for name, p := range map[string]Policy{
@@ -251,6 +252,7 @@ func TestPolicyPanicIsNeverAPass(t *testing.T) {
 	}
 }
 
+// D20.
 func TestPolicyDeadlineIsNeverAPass(t *testing.T) {
 	t.Parallel()
 	for name, p := range map[string]func(ctx context.Context) error{
@@ -390,6 +392,7 @@ func TestNegativeTimeoutIsNone(t *testing.T) {
 	})
 }
 
+// R14.
 func TestClientThatLeavesBreaksNoPolicy(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -22,6 +22,7 @@ func begun(t *testing.T, d *process) *session {
 	return dialed(t, d, "MAIL FROM:<a@x.example>", "RCPT TO:<b@y.example>", "DATA")
 }
 
+// E17.
 func TestAResetInTheMiddleOfDataLeavesNothing(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -60,6 +61,7 @@ func TestAResetInTheMiddleOfDataLeavesNothing(t *testing.T) {
 	p.arrive(t, "incoming-data/mail/new", []string{dialed(t, d).take(t)}) // the next goes on
 }
 
+// R01.
 func TestTenMegabytesWithoutALineEnd(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -145,7 +147,7 @@ func TestAWebhookIsGivenTheMessageAndItsVerdictCounts(t *testing.T) {
 }
 
 // TestAStormOfSignalsEndsInOneDrain: SIGHUPs neither end it nor keep it from
-// ending.
+// ending. Q20.
 func TestAStormOfSignalsEndsInOneDrain(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)

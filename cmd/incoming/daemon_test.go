@@ -143,6 +143,7 @@ func TestWhatHadA250IsThereAfterAKill(t *testing.T) {
 	}
 }
 
+// Q20.
 func TestADrainLetsAMessageInHandFinish(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -218,6 +219,7 @@ func TestAMaildirThatCannotBeWrittenLosesNothing(t *testing.T) {
 	p.arrive(t, "mail/new", []string{id})
 }
 
+// Q22.
 func TestASpoolThatCannotBeMadeIsNamed(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)

@@ -24,6 +24,7 @@ func serial(t *testing.T, d *process, ca *testcert.CA) string {
 	return c.ConnectionState().PeerCertificates[0].SerialNumber.String()
 }
 
+// T10, T12.
 func TestAReloadTakesANewCertificateAndRefusesABadOne(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)

@@ -7,6 +7,7 @@ import (
 	"testing"
 )
 
+// D14.
 func TestAnAddressBecomesASafeName(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("a", 64) + "@" + strings.Repeat("b.", 100) + "example"

@@ -136,6 +136,7 @@ func TestAConnectionLostBeforeTheAnswerIsARetryWithTheSameKey(t *testing.T) {
 	}
 }
 
+// D05.
 func TestRetryAfterIsHonouredWithinReason(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)

@@ -182,7 +182,7 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// D08 among them: the text is not UTF-8.
+// D08 among them: the text is not UTF-8. D26.
 func TestTheRequestIsAsDocumented(t *testing.T) {
 	t.Parallel()
 	for _, format := range []Format{Multipart, Raw} {
@@ -283,6 +283,7 @@ func TestTheEnvelopeInAHeaderFieldIsTheSameInASCII(t *testing.T) {
 	}
 }
 
+// D09.
 func TestTheIDIsTheIdempotencyKeyAtEachAttempt(t *testing.T) {
 	t.Parallel()
 	rc := newReceiver(t, nil)

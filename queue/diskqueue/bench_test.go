@@ -60,7 +60,7 @@ func heapOf() uint64 {
 
 // TestAQueuedMessageTakesLittleMemory: what memory holds of a message does not
 // depend on its size, and 100 000 of them fit in 30 MB. It is slow; it runs when
-// INCOMING_MEMORY is set.
+// INCOMING_MEMORY is set. Q13.
 func TestAQueuedMessageTakesLittleMemory(t *testing.T) {
 	if os.Getenv("INCOMING_MEMORY") == "" {
 		t.Skip("set INCOMING_MEMORY to run it")
@@ -85,7 +85,7 @@ func TestAQueuedMessageTakesLittleMemory(t *testing.T) {
 
 // TestAMillionMessagesInTheJournal: opened within 5 s, and at most 250 octets of
 // memory each. It is slow, and takes as many octets of disk as they are; it
-// runs when INCOMING_MEMORY is set.
+// runs when INCOMING_MEMORY is set. Q13.
 func TestAMillionMessagesInTheJournal(t *testing.T) {
 	if os.Getenv("INCOMING_MEMORY") == "" {
 		t.Skip("set INCOMING_MEMORY to run it")

@@ -21,6 +21,7 @@ func journalled() *Options {
 	return o
 }
 
+// Q18.
 func TestContract(t *testing.T) {
 	t.Parallel()
 	queuetest.Run(t, func(t *testing.T) queue.Queue {

@@ -13,7 +13,7 @@ import (
 )
 
 // TestTheCostOfAMessageDoesNotGrowWithDepth: the calls that accept, lease, retry
-// and remove one are the same beside 10 others and beside 1000.
+// and remove one are the same beside 10 others and beside 1000. Q13.
 func TestTheCostOfAMessageDoesNotGrowWithDepth(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -368,11 +368,13 @@ func (p plot) length(t *testing.T) int {
 	return fs.Ops()
 }
 
+// Q01.
 func TestNoPowerCutLosesWhatWasCommitted(t *testing.T) {
 	t.Parallel()
 	directories.cutEverywhere(t, directories, 1)
 }
 
+// Q01.
 func TestNoPowerCutLosesWhatIsInTheJournal(t *testing.T) {
 	t.Parallel()
 	journalPlot.cutEverywhere(t, journalPlot, 7)

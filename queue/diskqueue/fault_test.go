@@ -301,6 +301,7 @@ var errnos = []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscal
 
 // TestWhateverCallFails lets each call of each act fail, by each error, once and
 // from then on, and holds what follows against the rules of full and sick.
+// Q02, Q05, Q16.
 func TestWhateverCallFails(t *testing.T) {
 	t.Parallel()
 	for _, a := range acts() {
@@ -308,7 +309,7 @@ func TestWhateverCallFails(t *testing.T) {
 	}
 }
 
-// TestWhateverCallOfTheJournalFails is the same with a journal.
+// TestWhateverCallOfTheJournalFails is the same with a journal. Q02, Q05, Q16.
 func TestWhateverCallOfTheJournalFails(t *testing.T) {
 	t.Parallel()
 	for _, a := range append(acts(), journalActs()...) {

@@ -331,7 +331,7 @@ func (s *spoiled) check(t *testing.T, what string, octets []byte) (dead int) {
 }
 
 // TestABitFlippedAnywhereIsOneMessageAtMost, in a segment that is sealed and in
-// one that is not.
+// one that is not. Q07.
 func TestABitFlippedAnywhereIsOneMessageAtMost(t *testing.T) {
 	t.Parallel()
 	for _, sealed := range []bool{true, false} {
@@ -383,6 +383,7 @@ func TestATruncatedSegmentLosesWhatWasCutOff(t *testing.T) {
 	}
 }
 
+// Q07.
 func TestADamagedSegmentIsSetAside(t *testing.T) {
 	t.Parallel()
 	s := spoil(t, true)
@@ -430,6 +431,7 @@ func TestASegmentOfALaterVersionKeepsTheSpoolShut(t *testing.T) {
 	}
 }
 
+// Q24.
 func TestWhatOthersLeaveInTheJournalIsReportedAndLeftAlone(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -18,6 +18,7 @@ import (
 	"github.com/incoming-mx/incoming/queue"
 )
 
+// Q06.
 func TestASickSpoolIsProbedEveryTenSecondsUntilItIsWell(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -130,7 +131,7 @@ func TestProbesDoNotTripOverEachOther(t *testing.T) {
 }
 
 // TestAFailedSyncFailsForAllItMayHaveCovered: a rename done before a sync that
-// failed is not made good by a later sync that says nil.
+// failed is not made good by a later sync that says nil. Q05.
 func TestAFailedSyncFailsForAllItMayHaveCovered(t *testing.T) {
 	t.Parallel()
 	failed := errors.New("lost")
@@ -161,6 +162,7 @@ func TestAFailedSyncFailsForAllItMayHaveCovered(t *testing.T) {
 	must(t, <-late)
 }
 
+// Q05.
 func TestAFailedSyncOfCommittedIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	q := openTest(t, t.TempDir(), Options{})
@@ -190,6 +192,7 @@ func TestAFailedSyncOfCommittedIsNotRepeated(t *testing.T) {
 	}
 }
 
+// Q03, Q04.
 func TestTheFloorOfFreeSpace(t *testing.T) {
 	t.Parallel()
 	const most = 1 << 20 // so that the floor is 2 MiB

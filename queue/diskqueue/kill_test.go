@@ -97,7 +97,7 @@ func deliverTillKilled(ctx context.Context, t *testing.T, q *Queue, say func(str
 }
 
 // TestKilledAtAnyMomentNothingIsLost kills a process that works on a spool, again
-// and again, and opens what it leaves.
+// and again, and opens what it leaves. Q01, Q17.
 func TestKilledAtAnyMomentNothingIsLost(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -94,6 +94,7 @@ func TestTheLongestSocketPathIsWhatTheSystemTakes(t *testing.T) {
 	}
 }
 
+// Q10.
 func TestASpoolIsForOneAtATime(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -83,6 +83,7 @@ func (r *recorder) commit(d queue.Draft) {
 	must(r.t, err)
 }
 
+// Q01.
 func TestOrderOfCommit(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()

@@ -66,6 +66,7 @@ func until(t *testing.T, what string, done func() bool) {
 	}
 }
 
+// Q02.
 func TestAFullDiskIsFullAndDeliversAndIsWellAgain(t *testing.T) {
 	t.Parallel()
 	dir := mounted(t, "size=4m,nr_inodes=5000")
@@ -115,7 +116,7 @@ func TestAFullDiskIsFullAndDeliversAndIsWellAgain(t *testing.T) {
 }
 
 // TestAFullDiskStopsNoVerdict: there may be no room for a reason or a time, but
-// then the message is offered again and not lost.
+// then the message is offered again and not lost. Q02.
 func TestAFullDiskStopsNoVerdict(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -149,6 +150,7 @@ func TestAFullDiskStopsNoVerdict(t *testing.T) {
 	}
 }
 
+// Q04.
 func TestTheInodesRunOut(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -206,6 +208,7 @@ func (l lockElsewhere) Lock(_ string, exclusive bool) (io.Closer, error) {
 	return l.OS.Lock(l.name, exclusive)
 }
 
+// Q06.
 func TestAReadOnlySpoolIsSickAndWellByItselfWhenItCanBeWrittenTo(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -250,6 +253,7 @@ func TestAReadOnlySpoolIsSickAndWellByItselfWhenItCanBeWrittenTo(t *testing.T) {
 	}
 }
 
+// Q06.
 func TestOpenOfAReadOnlyDirectorySaysSo(t *testing.T) {
 	t.Parallel()
 	dir := mounted(t, "size=1m,ro")

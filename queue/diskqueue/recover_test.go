@@ -24,6 +24,7 @@ type found struct {
 	detail   string // a part of what dead.json says in detail
 }
 
+// Q07, Q08.
 func TestRecovery(t *testing.T) {
 	t.Parallel()
 	ok := meta(letter, nil)
@@ -235,6 +236,7 @@ func checkFound(t *testing.T, q *testQueue, want map[queue.ID]found) {
 	}
 }
 
+// Q24.
 func TestForeignFilesAreLeftAloneAndReported(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -272,6 +274,7 @@ func TestForeignFilesAreLeftAloneAndReported(t *testing.T) {
 	}
 }
 
+// Q07.
 func TestAMessageFoundOnTheDiskIsReadThroughBeforeItIsDelivered(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

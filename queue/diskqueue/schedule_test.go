@@ -99,6 +99,7 @@ func TestATakerThatGivesUpPassesItsCallOn(t *testing.T) {
 	})
 }
 
+// Q16.
 func TestNothingIsHandedOutWhilePausedOrSick(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

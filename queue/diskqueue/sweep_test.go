@@ -52,6 +52,7 @@ func (w *world) swept() []queue.ID {
 
 var kinds = []queue.Kind{queue.KindRejected, queue.KindSpent, queue.KindPanic, queue.KindCorrupt}
 
+// Q23.
 func TestOnlyWhatTheApplicationRejectedIsSweptByDefault(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -125,6 +126,7 @@ func TestEachAgeIsItsOwnKinds(t *testing.T) {
 	}
 }
 
+// Q23.
 func TestASweepRemovesNoMoreThanItsMost(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -181,6 +181,7 @@ var hostile = []string{
 	`a" level=ERROR msg="b`, `a\`, "a=b c",
 }
 
+// A16.
 func TestClientTextCannotForgeALine(t *testing.T) {
 	t.Parallel()
 	for _, text := range hostile {
@@ -310,6 +311,7 @@ func TestHashFollowsOneAddress(t *testing.T) {
 	}
 }
 
+// A16, A17.
 func TestPasswordsAreNotLogged(t *testing.T) {
 	t.Parallel()
 	var got lines

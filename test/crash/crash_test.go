@@ -24,7 +24,7 @@ const (
 // TestWhatGotA250SurvivesKillNine kills the daemon again and again. Each of its
 // lives delivers by another adapter, whichever is drawn, so that what one
 // has accepted the next may deliver. In the end the account of all lives must
-// come out.
+// come out. Q01, Q17.
 func TestWhatGotA250SurvivesKillNine(t *testing.T) {
 	kills := asked(t)
 	seed := load.Seed(t)

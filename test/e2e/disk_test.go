@@ -18,7 +18,7 @@ import (
 
 // TestAFullDiskAnswers452AndMailGoesOnWhenThereIsSpace fills a small file system
 // under the spool: what was accepted is delivered all the same, and nothing
-// half written stays.
+// half written stays. Q02.
 func TestAFullDiskAnswers452AndMailGoesOnWhenThereIsSpace(t *testing.T) {
 	enabled(t)
 	t.Parallel()
@@ -118,7 +118,7 @@ func ready(t *testing.T, d *daemon.Daemon) (int, string) {
 }
 
 // TestASpoolThatCannotBeWrittenClosesTheDoorAndOpensItByItself: the daemon runs
-// as nobody and its spool is taken from it.
+// as nobody and its spool is taken from it. Q06.
 func TestASpoolThatCannotBeWrittenClosesTheDoorAndOpensItByItself(t *testing.T) {
 	enabled(t)
 	t.Parallel()

@@ -13,7 +13,7 @@ import (
 )
 
 // TestEveryClientsMailArrivesByteForByte sends every kind of message by every
-// client and reads it back from the Maildir.
+// client and reads it back from the Maildir. Q09.
 func TestEveryClientsMailArrivesByteForByte(t *testing.T) {
 	enabled(t)
 	t.Parallel()
@@ -81,7 +81,7 @@ func sendAndRead(t *testing.T, s *daemon.Site, d *daemon.Daemon, c client, m mes
 	}
 }
 
-// TestASecondDaemonOnTheSameSpoolRefusesToStart: a spool has one master.
+// TestASecondDaemonOnTheSameSpoolRefusesToStart: a spool has one master. Q10.
 func TestASecondDaemonOnTheSameSpoolRefusesToStart(t *testing.T) {
 	enabled(t)
 	t.Parallel()

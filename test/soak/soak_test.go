@@ -22,6 +22,7 @@ const (
 	largest     = 20e6
 )
 
+// R16.
 func TestAfterMixedLoadTheDaemonIsWhereItBegan(t *testing.T) {
 	duration := asked(t)
 	seed := load.Seed(t)
