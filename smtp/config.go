@@ -26,6 +26,13 @@ type Config struct {
 	// TLS is required unless TLSMode is TLSDisabled.
 	TLS *tls.Config
 
+	// Handshakes bounds how many TLS handshakes compute at once, over all
+	// connections whose Config has this channel, by its capacity. The time in
+	// which a handshake waits for its peer does not count, so that who stalls
+	// holds up nobody. One whose turn has not come when Timeouts.TLS is over
+	// fails with ErrNoTurn. nil: no bound. Nobody else may use the channel.
+	Handshakes chan struct{}
+
 	Limits   Limits
 	Timeouts Timeouts
 

@@ -57,7 +57,7 @@ type Conn struct {
 	draining bool
 	hello    string
 	esmtp    bool
-	tls      *tls.ConnectionState
+	tls      *secured // nil in clear
 }
 
 func newConn(nc net.Conn, cfg *Config) *Conn {
@@ -90,11 +90,16 @@ func (c *Conn) Peer() netip.AddrPort { return c.peer }
 // Started is when Serve was called.
 func (c *Conn) Started() time.Time { return c.started }
 
-// TLS is the state of the TLS connection, nil in clear. It must not be changed.
+// TLS is the state of the TLS connection, nil in clear. It is made anew each time.
 func (c *Conn) TLS() *tls.ConnectionState {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.tls
+	s := c.tls
+	c.mu.Unlock()
+	if s == nil {
+		return nil
+	}
+	state := s.ConnectionState()
+	return &state
 }
 
 // Hello is the name of the last EHLO or HELO that was accepted, and which of

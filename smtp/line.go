@@ -29,11 +29,22 @@ func (c *Conn) readCommand() ([]byte, error) {
 		if ready || err != nil {
 			return line, err
 		}
-		n, err := c.nc.Read(c.in.room())
+		var n int
+		if err = c.await(); err == nil {
+			n, err = c.nc.Read(c.in.room())
+		}
 		if err = c.woken(n, err); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// await waits for the peer where that takes less of the stack than reading does.
+func (c *Conn) await() error {
+	if s, ok := c.nc.(*secured); ok {
+		return s.wire.await()
+	}
+	return nil
 }
 
 // nextLine takes a line off the buffer, or prepares for the read that it takes

@@ -2,7 +2,6 @@ package smtp
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"net"
 	"time"
@@ -24,8 +23,9 @@ const (
 // Conn.Close. The contexts that the Session is given carry ctx's values, do not
 // end with it, and end with the connection.
 //
-// Serve calls the Session and the hooks of cfg from its own goroutine only, and
-// starts no other. The error is what broke the connection, as in
+// Serve calls the Session and the hooks of cfg from its own goroutine only. It
+// starts another for a handshake, and waits for its end; what cfg.TLS calls, and
+// OnPanic when that panics, is called from there. The error is what broke the connection, as in
 // Closing.Err: nil when it ended as connections do.
 func Serve(ctx context.Context, nc net.Conn, cfg *Config, open func(context.Context, *Conn) (Session, error)) error {
 	if cfg.TLSMode != TLSDisabled && cfg.TLS == nil {
@@ -103,7 +103,7 @@ func (c *Conn) greet(ctx context.Context, open func(context.Context, *Conn) (Ses
 	case TLSRequired:
 		c.setPhase(phaseClear)
 	case TLSImplicit:
-		if a := c.handshake(); a.close != goesOn {
+		if a := c.handshake(ctx); a.close != goesOn {
 			return a
 		}
 	}
@@ -197,8 +197,8 @@ func (c *Conn) closeSession() error {
 // closeWrite tells the peer that nothing more comes. An error means that it has
 // gone already.
 func (c *Conn) closeWrite() {
-	if t, ok := c.nc.(*tls.Conn); ok {
-		_ = t.CloseWrite()
+	if s, ok := c.nc.(*secured); ok {
+		_ = s.CloseWrite()
 	}
 	if half, ok := c.raw.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite()

@@ -1,7 +1,11 @@
 package smtp
 
 import (
+	"context"
 	"crypto/tls"
+	"errors"
+	"fmt"
+	"os"
 	"time"
 )
 
@@ -11,7 +15,7 @@ func (c *Conn) offersTLS() bool {
 
 // doStartTLS is STARTTLS (RFC 3207). Nothing that was said in clear survives it:
 // not the hello, not the transaction, not an octet of input.
-func (c *Conn) doStartTLS(args []byte) answer {
+func (c *Conn) doStartTLS(ctx context.Context, args []byte) answer {
 	switch {
 	case len(args) > 0:
 		return answer{reply: replyNoArguments, stage: stageStartTLS}
@@ -30,37 +34,64 @@ func (c *Conn) doStartTLS(args []byte) answer {
 	if err := c.flush(); err != nil {
 		return c.broken(err)
 	}
-	return c.handshake()
+	return c.handshake(ctx)
 }
 
 // handshake makes the connection a TLS connection. One that fails is the end:
 // nothing is ever read in clear afterwards.
-func (c *Conn) handshake() answer {
+func (c *Conn) handshake(ctx context.Context) answer {
 	began := c.now()
 	if !c.beginHandshake(began) {
 		return answer{close: closedDrain}
 	}
-	t := tls.Server(c.raw, c.tlsConfig())
-	err := c.ask("tls handshake", t.Handshake) // it calls back into the configuration
-	state := t.ConnectionState()
+	var t *turn
+	if c.cfg.Handshakes != nil {
+		t = &turn{places: c.cfg.Handshakes, give: ctx.Done(), due: c.at(c.clock.read)}
+	}
+	s := secure(c.raw, c.tlsConfig(), t)
+	err := c.shakeHands(s)
 	c.mu.Lock()
 	c.waiting = false
 	drained := c.draining
 	if err == nil {
-		c.tls = &state
+		c.tls = s
 	}
 	c.mu.Unlock()
+	switch {
+	case errors.Is(err, ErrNoTurn):
+		c.hit("limits.handshakes", int64(cap(c.cfg.Handshakes))+1, int64(cap(c.cfg.Handshakes)))
+	case errors.Is(err, os.ErrDeadlineExceeded) && !drained:
+		err = fmt.Errorf("smtp: no handshake in time: timeouts.tls: %w", err)
+	}
 	if c.cfg.OnHandshake != nil {
+		state := s.ConnectionState()
 		c.cfg.OnHandshake(c, &state, c.now()-began, err)
 	}
 	switch {
 	case err == nil:
-		c.nc = t
+		c.nc = s
 		return answer{}
 	case drained:
 		return answer{close: closedDrain, why: failed(err)}
 	}
 	return answer{close: closedTLS, why: failed(err)}
+}
+
+// shakeHands does the handshake, in a goroutine of its own: it needs a stack of
+// 16 KiB or more, which the connection's goroutine would keep for long.
+func (c *Conn) shakeHands(s *secured) error {
+	err := errors.New("smtp: the goroutine of the handshake was ended") // by a callback of the configuration
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			s.wire.turn.end()
+			s.wire.turn = nil
+		}()
+		err = c.ask("tls handshake", s.Handshake) // it calls back into the configuration
+	}()
+	<-done
+	return err
 }
 
 // beginHandshake sets the deadline for all of it, unless we drain.

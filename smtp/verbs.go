@@ -89,7 +89,7 @@ func (c *Conn) execute(ctx context.Context, v verb, args []byte) answer {
 	case verbDATA:
 		return c.doData(ctx, args)
 	case verbSTARTTLS:
-		return c.doStartTLS(args)
+		return c.doStartTLS(ctx, args)
 	case verbRSET:
 		return c.doRset(args)
 	case verbQUIT:
