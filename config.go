@@ -119,6 +119,11 @@ type Limits struct {
 	Header            int64          // (256 KiB) octets of header; past it 554 5.6.0
 	HeaderFields      int            // (1000); past it 554 5.6.0
 	Received          int            // (100) Received fields; past it 554 5.4.6
+	// Handshakes is how many TLS handshakes compute at once (as many as there
+	// are processors for Go); one that waits for its peer is not counted. Past
+	// it each waits for its turn, and is closed when that has not come in
+	// Timeouts.TLS.
+	Handshakes int
 }
 
 // Timeouts bound how long things may take. Zero is the default in parentheses,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/incoming-mx/incoming/policy"
@@ -19,6 +20,8 @@ type settings struct {
 	chain    *policy.Chain
 	ours     *domains
 	wire     map[string]*smtp.Config // by the listener's name
+
+	handshakes chan struct{} // a place for each that may compute at once; nil: no bound
 
 	users int // sessions that go by these; guarded by Server.mu
 }
@@ -36,11 +39,24 @@ func (s *Server) newSettings(cfg Config) (*settings, error) {
 	set.chain = policy.NewChain(chainOf(cfg, set.ours), &policy.ChainOptions{
 		Timeout: cfg.Timeouts.Policy, OnDecision: s.decided, OnPanic: s.policyPanicked,
 	})
+	set.handshakes = s.handshakePlaces(set.limits.Handshakes)
 	set.wire = make(map[string]*smtp.Config, len(s.endpoints))
 	for _, ep := range s.endpoints {
 		set.wire[ep.name] = s.wireConfig(set, ep, cfg.RejectBareNewline, cfg.Lenient)
 	}
 	return set, nil
+}
+
+// handshakePlaces is most places, those of before when they are as many: sessions
+// that began before a Reload still use them.
+func (s *Server) handshakePlaces(most int) chan struct{} {
+	switch {
+	case most < 0:
+		return nil
+	case s.set != nil && cap(s.set.handshakes) == most:
+		return s.set.handshakes
+	}
+	return make(chan struct{}, most)
 }
 
 // chainOf is the policies in the order they are asked: the application's, then
@@ -63,6 +79,8 @@ func (s *Server) wireConfig(set *settings, ep *endpoint, rejectBare, lenient []n
 		Hostname: set.hostname,
 		TLSMode:  ep.conf.TLS,
 		TLS:      ep.tls,
+
+		Handshakes: set.handshakes,
 		Limits: smtp.Limits{
 			MessageSize:       set.limits.MessageSize,
 			Recipients:        set.limits.Recipients,
@@ -124,6 +142,7 @@ func (l Limits) withDefaults() Limits {
 		Header:            or(l.Header, 256<<10),
 		HeaderFields:      or(l.HeaderFields, 1000),
 		Received:          or(l.Received, 100),
+		Handshakes:        or(l.Handshakes, runtime.GOMAXPROCS(0)),
 	}
 }
 

@@ -95,6 +95,12 @@ func (w *wire) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// established ends what is for the handshake only.
+func (w *wire) established() {
+	w.turn.end()
+	w.turn = nil
+}
+
 // pass counts the records that end in p.
 func (w *wire) pass(p []byte) {
 	for len(p) > 0 {

@@ -274,6 +274,21 @@ func TestForceEndsTheWaitForATurn(t *testing.T) {
 	})
 }
 
+// TestPanicOfAHandshakesHookIsSurvived: it ends the connection and is told.
+func TestPanicOfAHandshakesHookIsSurvived(t *testing.T) {
+	t.Parallel()
+	var where string
+	var end Closing
+	cfg := &Config{TLSMode: TLSImplicit, TLS: testTLS(t), OnClosed: func(_ *Conn, c Closing) { end = c },
+		OnHandshake: func(*Conn, *tls.ConnectionState, time.Duration, error) { panic("boom") },
+		OnPanic:     func(_ *Conn, at string, _ any, _ []byte) { where = at }}
+	nc, served := serveOne(t, cfg, &fake{})
+	go func() { _ = tls.Client(nc, &tls.Config{InsecureSkipVerify: true}).HandshakeContext(context.Background()) }()
+	if err := <-served; err == nil || where != "smtp" || end.Reason != "panic" {
+		t.Errorf("%v, %q, %+v", err, where, end)
+	}
+}
+
 // TestGoexitInACertificateCallbackEndsTheConnection, and not only its goroutine.
 func TestGoexitInACertificateCallbackEndsTheConnection(t *testing.T) {
 	t.Parallel()

@@ -24,9 +24,9 @@ const (
 // end with it, and end with the connection.
 //
 // Serve calls the Session and the hooks of cfg from its own goroutine only. It
-// starts another for a handshake, and waits for its end; what cfg.TLS calls, and
-// OnPanic when that panics, is called from there. The error is what broke the connection, as in
-// Closing.Err: nil when it ended as connections do.
+// starts another for a handshake, and waits for its end: what cfg.TLS calls, and
+// hooks about the handshake, are called from there. The error is what broke the
+// connection, as in Closing.Err: nil when it ended as connections do.
 func Serve(ctx context.Context, nc net.Conn, cfg *Config, open func(context.Context, *Conn) (Session, error)) error {
 	if cfg.TLSMode != TLSDisabled && cfg.TLS == nil {
 		return noTLS(nc)
@@ -151,8 +151,7 @@ func atConnect(r *Reply) *Reply {
 // Session learns that it is over.
 func (c *Conn) close() {
 	if v := recover(); v != nil {
-		c.panicked("smtp", v)
-		c.over = answer{close: closedPanic, why: failed(errors.New("smtp: panic"))}
+		c.over = c.ended(v)
 	}
 	over, last := c.over.close, c.over.reply != nil
 	err := c.over.detail().err
@@ -185,6 +184,12 @@ func (c *Conn) close() {
 			Messages: c.messages, BytesIn: c.bytesIn, BytesOut: c.bytesOut,
 		})
 	}
+}
+
+// ended is how a connection ends by a panic.
+func (c *Conn) ended(v any) answer {
+	c.panicked("smtp", v)
+	return answer{close: closedPanic, why: failed(errors.New("smtp: panic"))}
 }
 
 func (c *Conn) closeSession() error {

@@ -38,7 +38,9 @@ func (c *Conn) doStartTLS(ctx context.Context, args []byte) answer {
 }
 
 // handshake makes the connection a TLS connection. One that fails is the end:
-// nothing is ever read in clear afterwards.
+// nothing is ever read in clear afterwards. It is done in a goroutine of its own,
+// for it needs a stack of 16 KiB or more, which the connection's goroutine would
+// keep for long.
 func (c *Conn) handshake(ctx context.Context) answer {
 	began := c.now()
 	if !c.beginHandshake(began) {
@@ -48,8 +50,31 @@ func (c *Conn) handshake(ctx context.Context) answer {
 	if c.cfg.Handshakes != nil {
 		t = &turn{places: c.cfg.Handshakes, give: ctx.Done(), due: c.at(c.clock.read)}
 	}
-	s := secure(c.raw, c.tlsConfig(), t)
-	err := c.shakeHands(s)
+	a := answer{close: closedTLS, why: failed(errNoHandshake)}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if v := recover(); v != nil { // a hook's
+				a = c.ended(v)
+			}
+		}()
+		a = c.shakeHands(secure(c.raw, c.tlsConfig(), t), began)
+	}()
+	<-done
+	return a
+}
+
+// errNoHandshake is the failure of a handshake that a callback of the configuration
+// ended with its goroutine.
+var errNoHandshake = errors.New("smtp: the goroutine of the handshake was ended")
+
+// shakeHands is handshake's goroutine.
+func (c *Conn) shakeHands(s *secured, began time.Duration) answer {
+	err := c.ask("tls handshake", func() error { // it calls back into the configuration
+		defer s.wire.established()
+		return s.Handshake()
+	})
 	c.mu.Lock()
 	c.waiting = false
 	drained := c.draining
@@ -75,23 +100,6 @@ func (c *Conn) handshake(ctx context.Context) answer {
 		return answer{close: closedDrain, why: failed(err)}
 	}
 	return answer{close: closedTLS, why: failed(err)}
-}
-
-// shakeHands does the handshake, in a goroutine of its own: it needs a stack of
-// 16 KiB or more, which the connection's goroutine would keep for long.
-func (c *Conn) shakeHands(s *secured) error {
-	err := errors.New("smtp: the goroutine of the handshake was ended") // by a callback of the configuration
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer func() {
-			s.wire.turn.end()
-			s.wire.turn = nil
-		}()
-		err = c.ask("tls handshake", s.Handshake) // it calls back into the configuration
-	}()
-	<-done
-	return err
 }
 
 // beginHandshake sets the deadline for all of it, unless we drain.

@@ -132,7 +132,7 @@ func limitsOf(l config.Limits) incoming.Limits {
 		Connections: l.Connections.N, ConnectionsPerIP: l.ConnectionsPerIP.N, Exempt: prefixes(l.Exempt),
 		MessageSize: l.MessageSize.N, Recipients: l.Recipients.N, Commands: l.Commands.N, Errors: l.Errors.N,
 		RefusedRecipients: l.RefusedRecipients.N, SessionSize: l.SessionSize.N, CommandLine: l.CommandLine.N, Header: l.Header.N,
-		HeaderFields: l.HeaderFields.N, Received: l.Received.N,
+		HeaderFields: l.HeaderFields.N, Received: l.Received.N, Handshakes: l.Handshakes.N,
 	}
 }
 

@@ -65,6 +65,7 @@ type Limits struct {
 	Header            Size      `toml:"header"`
 	HeaderFields      Count     `toml:"header_fields"`
 	Received          Count     `toml:"received"`
+	Handshakes        Count     `toml:"handshakes"`
 	Buffers           Size      `toml:"buffers"`
 }
 

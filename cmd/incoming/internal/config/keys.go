@@ -94,6 +94,8 @@ func limitKeys() []Key {
 			Doc: "Header fields. Past it: 554 5.6.0"},
 		{Name: "limits.received", Default: "100", at: func(c *Config) any { return &c.Limits.Received },
 			Doc: "Received fields. Past it: 554 5.4.6, a loop"},
+		{Name: "limits.handshakes", Example: "4", at: func(c *Config) any { return &c.Limits.Handshakes },
+			Doc: "TLS handshakes that compute at once; one that waits for its client is not counted. Past it each waits for its turn, and is closed when that has not come in timeouts.tls. Default: as many as there are processors"},
 		{Name: "limits.buffers", Default: "32MiB", Restart: true, at: func(c *Config) any { return &c.Limits.Buffers },
 			Doc: "Memory for all messages being received together. Past it they go to files at once"},
 	}
