@@ -283,7 +283,9 @@ func TestPanicOfAHandshakesHookIsSurvived(t *testing.T) {
 		OnHandshake: func(*Conn, *tls.ConnectionState, time.Duration, error) { panic("boom") },
 		OnPanic:     func(_ *Conn, at string, _ any, _ []byte) { where = at }}
 	nc, served := serveOne(t, cfg, &fake{})
-	go func() { _ = tls.Client(nc, &tls.Config{InsecureSkipVerify: true}).HandshakeContext(context.Background()) }()
+	go func() {
+		_ = tls.Client(nc, &tls.Config{InsecureSkipVerify: true}).HandshakeContext(context.Background())
+	}()
 	if err := <-served; err == nil || where != "smtp" || end.Reason != "panic" {
 		t.Errorf("%v, %q, %+v", err, where, end)
 	}
