@@ -36,6 +36,7 @@ var (
 	replyBadRecipient = &Reply{501, EnhancedCode{5, 1, 3}, "Bad recipient address syntax"}
 	replyLongSender   = &Reply{501, EnhancedCode{5, 1, 7}, "Path too long"}
 	replyLongPath     = &Reply{501, EnhancedCode{5, 1, 3}, "Path too long"}
+	replyUTF8Sender   = &Reply{550, EnhancedCode{5, 6, 7}, "Address needs SMTPUTF8"} // RFC 6531 §3.5 has two codes
 	replyNeedsUTF8    = &Reply{553, EnhancedCode{5, 6, 7}, "Address needs SMTPUTF8"}
 	replyBadParam     = &Reply{501, EnhancedCode{5, 5, 4}, "Bad parameter"}
 	replyBodyParam    = &Reply{504, EnhancedCode{5, 5, 4}, "BODY type not supported"}
@@ -81,7 +82,7 @@ func Replies() []Reply {
 		replyBanner, replyHello, replyOK, replyMailOK, replyRcptOK, replyStartData, replyHelp, replyVrfy, replyBye, replyStartTLS,
 		replyUnknown, replyControl, replyOverlong, replyNotHere, replyXclient, replyHelloSyntax, replyHELOSyntax, replyMailSyntax,
 		replyRcptSyntax, replyVrfySyntax, replyBDATSyntax, replyNoArguments, replyBadSender, replyBadRecipient, replyLongSender,
-		replyLongPath, replyNeedsUTF8, replyBadParam, replyBodyParam, replyUnknownParam,
+		replyLongPath, replyUTF8Sender, replyNeedsUTF8, replyBadParam, replyBodyParam, replyUnknownParam,
 		replyHelloFirst, replyNestedMail, replyMailFirst, replyRcptFirst, replyNoRecipients, replyInChunks, replyChunkFailed,
 		replyTLSRequired, replyNoTLS, replyTLSAlready, replyTLSPipelined, replyNotText,
 		replyTooBig, replyTooManyRecipients, replyTooManyCommands, replyTooManyErrors, replyTooManyRefused, replyTooMuch, replyBareNewline,
@@ -107,7 +108,7 @@ func reasonOf(r *Reply) string {
 		return "TLS is disabled"
 	case replyTLSRequired:
 		return "TLS is required"
-	case replyNeedsUTF8:
+	case replyUTF8Sender, replyNeedsUTF8:
 		return "address beyond ASCII without SMTPUTF8"
 	case replyBodyParam, replyUnknownParam:
 		return "parameter not offered"

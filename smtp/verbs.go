@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // obey does what one command line asks.
@@ -132,8 +133,11 @@ func stageOf(v verb) stage {
 // harmless is the answer to a command that changes nothing and whose argument
 // is not looked at.
 func harmless(args []byte, r *Reply) answer {
-	if hasControl(args) {
+	switch {
+	case hasControl(args):
 		return answer{reply: replyControl}
+	case !utf8.Valid(args):
+		return answer{reply: replyBadParam}
 	}
 	return answer{reply: r}
 }

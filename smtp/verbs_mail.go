@@ -72,7 +72,7 @@ func (c *Conn) parseMail(args []byte) (Path, MailParams, *Reply) {
 	case err != nil:
 		return Path{}, MailParams{}, paramReply(err)
 	case nonASCII && !p.SMTPUTF8:
-		return Path{}, MailParams{}, replyNeedsUTF8
+		return Path{}, MailParams{}, replyUTF8Sender
 	case nonASCII && !isText(from):
 		return Path{}, MailParams{}, replyBadSender
 	}
