@@ -134,9 +134,9 @@ func (s *session) Rcpt(ctx context.Context, to smtp.Path, p smtp.RcptParams) err
 }
 
 // resolve gives a bare <postmaster> its domain, and tells whether to is a
-// postmaster of ours.
+// postmaster of ours. The word is ASCII: <poſtmaster> is another mailbox.
 func (set *settings) resolve(to smtp.Path) (_ smtp.Path, postmaster bool) {
-	if !strings.EqualFold(to.Local, "postmaster") {
+	if len(to.Local) != len("postmaster") || !strings.EqualFold(to.Local, "postmaster") {
 		return to, false
 	}
 	if to.Domain == "" {

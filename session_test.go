@@ -107,6 +107,7 @@ func TestPostmasterIsAlwaysThere(t *testing.T) {
 		{"of any, said by *", []string{"*"}, "postmaster@example.com", ""},
 		{"bare, of a domain with an umlaut", []string{"bücher.example"}, "Postmaster", "postmaster@xn--bcher-kva.example"},
 		{"of ours by its A-label", []string{"bücher.example"}, "postmaster@XN--BCHER-KVA.example", "postmaster@XN--BCHER-KVA.example"},
+		{"that only Unicode folds to it", []string{"example.org"}, "po\u017ftmaster@example.org", ""},
 		{"of another", []string{"example.org"}, "postmaster@example.com", ""},
 		{"anybody else", nil, "b@example.org", ""},
 	} {
@@ -115,7 +116,7 @@ func TestPostmasterIsAlwaysThere(t *testing.T) {
 			srv := incomingtest.NewServer(t, incoming.Config{Domains: c.domains, Policies: []incoming.Policy{no},
 				Recipient: func(context.Context, incoming.Address) error { return policy.Reject("Nobody") }})
 			client := srv.Dial()
-			client.Play("S: 220\nC: EHLO x\nS: 250\nC: MAIL FROM:<>\nS: 250")
+			client.Play("S: 220\nC: EHLO x\nS: 250\nC: MAIL FROM:<> SMTPUTF8\nS: 250")
 			client.Send("RCPT TO:<" + c.to + ">")
 			if c.want == "" {
 				client.Expect("550 5.7.1")
