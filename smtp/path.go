@@ -32,12 +32,16 @@ func parsePath(args []byte) (p Path, nonASCII bool, rest []byte, err error) {
 		return Path{}, false, nil, errNoPath
 	}
 	in := args[1:]
-	if len(in) > 0 && in[0] == '@' {
+	routed := len(in) > 0 && in[0] == '@'
+	if routed {
 		if in, err = skipRoute(in); err != nil {
 			return Path{}, false, nil, err
 		}
 	}
 	local, err := scanLocal(in)
+	if routed && local == 0 { // a route to nowhere is no null path
+		err = errBadPath
+	}
 	if err != nil {
 		return Path{}, false, nil, err
 	}
@@ -165,7 +169,7 @@ func scanDomain(in []byte) (int, error) {
 // an IPv4 address, or "IPv6:" and an address (RFC 5321 §4.1.3).
 func isLiteral(s string) bool {
 	const tag = "IPv6:"
-	if len(s) > len(tag) && strings.EqualFold(s[:len(tag)], tag) {
+	if len(s) > len(tag) && isWord(s[:len(tag)], tag) {
 		a, err := netip.ParseAddr(s[len(tag):])
 		return err == nil && a.Is6() && a.Zone() == ""
 	}
