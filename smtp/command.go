@@ -1,6 +1,9 @@
 package smtp
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // verb is a command's name.
 type verb uint8
@@ -89,6 +92,12 @@ func parseVerb(name []byte) verb {
 	return verbUnknown
 }
 
+// isWord reports whether b is a word of the protocol, in any case. The words are
+// ASCII: what folds to their letters elsewhere, as ſ does to S, is none.
+func isWord[T ~string | ~[]byte](b T, word string) bool {
+	return len(b) == len(word) && strings.EqualFold(string(b), word)
+}
+
 // hasControl reports whether b has a control character other than HT, or DEL.
 func hasControl(b []byte) bool {
 	for _, c := range b {
@@ -138,7 +147,7 @@ func parseChunk(args []byte) (size int64, last, ok bool) {
 		return 0, false, false
 	}
 	if more {
-		if !bytes.EqualFold(bytes.Trim(rest, " \t"), []byte("LAST")) {
+		if !isWord(bytes.Trim(rest, " \t"), "LAST") {
 			return 0, false, false
 		}
 		last = true

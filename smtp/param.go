@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -55,10 +56,7 @@ func (p *MailParams) set(name string, value []byte, has bool) (err error) {
 		}
 		p.SMTPUTF8 = true
 	case "RET":
-		p.Ret = strings.ToUpper(string(value))
-		if p.Ret != "FULL" && p.Ret != "HDRS" {
-			return errBadParam
-		}
+		p.Ret, err = parseRet(value)
 	case "ENVID":
 		p.EnvID, err = decodeXtext(value, mostEnvID, false)
 	case "AUTH":
@@ -72,13 +70,22 @@ func (p *MailParams) set(name string, value []byte, has bool) (err error) {
 	return err
 }
 
+func parseRet(value []byte) (string, error) {
+	for _, known := range [...]string{"FULL", "HDRS"} {
+		if isWord(value, known) {
+			return known, nil
+		}
+	}
+	return "", errBadParam
+}
+
 func parseBody(value []byte) (string, error) {
 	switch {
-	case bytes.EqualFold(value, []byte("7BIT")):
+	case isWord(value, "7BIT"):
 		return "7BIT", nil
-	case bytes.EqualFold(value, []byte("8BITMIME")):
+	case isWord(value, "8BITMIME"):
 		return "8BITMIME", nil
-	case bytes.EqualFold(value, []byte("BINARYMIME")):
+	case isWord(value, "BINARYMIME"):
 		return "", errBodyParam // not offered (RFC 3030 §3)
 	}
 	return "", errBadParam
@@ -108,6 +115,9 @@ func parseRcptParams(rest []byte, smtputf8 bool) (p RcptParams, err error) {
 }
 
 func parseNotify(value []byte) (string, error) {
+	if !printable(value) {
+		return "", errBadParam
+	}
 	notify := strings.ToUpper(string(value))
 	if notify == "NEVER" {
 		return notify, nil
@@ -167,7 +177,7 @@ func upperKey(key []byte) string {
 		return ""
 	}
 	for _, known := range [...]string{"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "AUTH", "NOTIFY", "ORCPT"} {
-		if len(key) == len(known) && strings.EqualFold(string(key), known) {
+		if isWord(key, known) {
 			return known
 		}
 	}
@@ -239,7 +249,7 @@ func decodeXtext(value []byte, most int, smtputf8 bool) (string, error) {
 		}
 		out = append(out, c)
 	}
-	if !utf8.Valid(out) {
+	if !utf8.Valid(out) || bytes.ContainsFunc(out, unicode.IsControl) {
 		return "", errBadParam
 	}
 	return string(out), nil

@@ -3,7 +3,6 @@ package smtp
 import (
 	"context"
 	"strconv"
-	"strings"
 	"unicode/utf8"
 )
 
@@ -66,7 +65,7 @@ func (c *Conn) showCommand(v verb, line []byte) {
 	if c.cfg.OnDialogue == nil {
 		return
 	}
-	if v == verbRefused && len(line) >= 4 && strings.EqualFold(string(line[:4]), "AUTH") {
+	if v == verbRefused && len(line) >= 4 && isWord(line[:4], "AUTH") {
 		line = []byte("AUTH") // what follows may be a password
 	}
 	c.cfg.OnDialogue(c, true, string(line))

@@ -13,7 +13,7 @@ import (
 // cutKeyword takes "FROM:" or "TO:" off the argument of MAIL and RCPT, and the
 // white space behind it, which many clients send.
 func cutKeyword(args []byte, keyword string) (rest []byte, ok bool) {
-	if len(args) < len(keyword) || !bytes.EqualFold(args[:len(keyword)], []byte(keyword)) {
+	if len(args) < len(keyword) || !isWord(args[:len(keyword)], keyword) {
 		return nil, false
 	}
 	return bytes.TrimLeft(args[len(keyword):], " \t"), true
@@ -120,7 +120,7 @@ func (c *Conn) parseRcpt(args []byte) (Path, RcptParams, *Reply) {
 	switch {
 	case err == errLongPath:
 		return Path{}, RcptParams{}, replyLongPath
-	case err != nil, to.IsNull(), to.Domain == "" && !strings.EqualFold(to.Local, "postmaster"):
+	case err != nil, to.IsNull(), to.Domain == "" && !isWord(to.Local, "postmaster"):
 		return Path{}, RcptParams{}, replyBadRecipient
 	case nonASCII && !c.utf8:
 		return Path{}, RcptParams{}, replyNeedsUTF8
