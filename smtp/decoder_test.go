@@ -8,20 +8,14 @@ import (
 )
 
 // slowDecode is the obvious decoder: the text ends before the first CRLF.CRLF,
-// a CRLF being thought before it; a line begins behind CRLF and nowhere else.
+// a CRLF being thought before it.
 func slowDecode(wire string) (text string, used, bareLF, bareCR int, done bool) {
 	end := strings.Index("\r\n"+wire, "\r\n.\r\n")
 	if end < 0 {
 		return "", 0, 0, 0, false
 	}
-	lines := strings.Split(wire[:end], "\r\n")
-	for i, line := range lines {
-		line = strings.TrimPrefix(line, ".")
-		bareLF += strings.Count(line, "\n")
-		bareCR += strings.Count(line, "\r")
-		lines[i] = strings.ReplaceAll(line, "\n", "\r\n")
-	}
-	return strings.Join(lines, "\r\n"), end + 3, bareLF, bareCR, true
+	text, bareLF, bareCR = undot(wire[:end])
+	return text, end + 3, bareLF, bareCR, true
 }
 
 // sink keeps what is taken and counts the calls.
@@ -157,13 +151,36 @@ func TestSuspicionIsALoneDotBesideABareLineEnd(t *testing.T) {
 	}
 }
 
-func FuzzText(f *testing.F) {
-	for _, seed := range []string{"a\r\n.\r\n", ".\r\n", "..\r\n.\r\n", "a\n.\n\r\n.\r\n", "\r\n.\r.\r\n.\r\n", "a\r\r\n.\r\n"} {
-		f.Add([]byte(seed), uint64(0))
+// FuzzData takes octets off the wire as the text of DATA, and sends them as a
+// text, with the dots that a client adds: the message is that text, and the
+// command behind it is obeyed.
+func FuzzData(f *testing.F) {
+	for _, seed := range []string{"a\r\n.\r\n", ".\r\n", "..\r\n.\r\n", "a\n.\n\r\n.\r\n", "\r\n.\r.\r\n.\r\n", "a\r\r\n.\r\n", "a\r\n.\n" + evil, "a\n.\r\n" + evil} {
+		f.Add([]byte(seed), []byte{1, 4})
 	}
-	f.Fuzz(func(t *testing.T, wire []byte, seed uint64) {
-		r := rand.New(rand.NewPCG(seed, 2))
-		checkDecode(t, []byte(string(wire)+"\r\n.\r\n"), func(left int) int { return 1 + r.IntN(left) })
+	f.Fuzz(func(t *testing.T, octets, sizes []byte) {
+		next := func(left int) int { return left }
+		if i := 0; len(sizes) > 0 {
+			next = func(left int) int { i++; return 1 + int(sizes[i%len(sizes)])%left }
+		}
+		checkDecode(t, []byte(string(octets)+"\r\n.\r\n"), next)
+
+		text := string(octets)
+		sent := envelope + "DATA\r\n" + stuff(text) + "MAIL FROM:<behind@x.example>\r\n"
+		p := play(&Config{Hostname: "mx.example"}, nil, piecesOf([]byte(sent), sizes))
+		if text != "" && !strings.HasSuffix(text, "\r\n") {
+			text += "\r\n"
+		}
+		lines := strings.Split(text, "\r\n")
+		for i := range lines {
+			lines[i] = strings.ReplaceAll(lines[i], "\n", "\r\n")
+		}
+		saw := strings.Join(p.saw, "\n")
+		want := "data\nmessage " + showText([]byte(strings.Join(lines, "\r\n")))
+		_, behind, _ := strings.Cut(saw, want)
+		if !strings.Contains(saw, want) || !strings.HasSuffix(behind, "\nmail <behind@x.example>") || len(strings.Split(behind, "\n")) != 2 || len(p.faults) > 0 {
+			t.Fatalf("%q: %s\nwant %s\n%s", sent, saw, want, p.faults)
+		}
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 // fake is a Session that writes down what it is asked, and refuses by rule.
 type fake struct {
 	conn  *Conn
+	facts connFacts         // in conn's place, of a receiver that has none
 	rules map[string]string // "rcpt no@y.example" or "rcpt" → "550 5.1.1 text", "error text", "panic text"
 
 	mu     sync.Mutex
@@ -25,6 +27,19 @@ type fake struct {
 
 	inTx bool
 	body *fakeBody // open
+}
+
+type connFacts interface {
+	Hello() (name string, esmtp bool)
+	BareLineEnds() (lf, cr int)
+}
+
+// about is the connection as the Session may ask of it.
+func (s *fake) about() connFacts {
+	if s.facts != nil {
+		return s.facts
+	}
+	return s.conn
 }
 
 type fakeBody struct {
@@ -129,7 +144,7 @@ func (s *fake) Hello(ctx context.Context, name string) error {
 	if s.inTx {
 		s.fault("Hello within a transaction")
 	}
-	got, esmtp := s.conn.Hello()
+	got, esmtp := s.about().Hello()
 	if got != name {
 		s.fault("Conn.Hello is %q within Hello(%q)", got, name)
 	}
@@ -205,6 +220,9 @@ func (b *fakeBody) Write(p []byte) (int, error) {
 	if b.over {
 		b.s.fault("Write after the end, or after an error")
 	}
+	if len(p) > bigBuffer {
+		b.s.fault("%d octets at once", len(p))
+	}
 	b.text = append(b.text, p...)
 	// The rule strikes at the 4th octet, wherever the text is cut.
 	if r, ok := b.s.rules["write"]; ok && len(b.text) >= 4 && r != "" {
@@ -230,7 +248,7 @@ func (b *fakeBody) End(ctx context.Context) (string, error) {
 	if ctx.Done() != nil {
 		b.s.fault("End's context may end")
 	}
-	lf, cr := b.s.conn.BareLineEnds()
+	lf, cr := b.s.about().BareLineEnds()
 	line := "message " + showText(b.text)
 	if lf+cr > 0 {
 		line += fmt.Sprintf(" lf=%d cr=%d", lf, cr)
@@ -267,6 +285,42 @@ type played struct {
 
 // play serves pieces to a fake Session.
 func play(cfg *Config, rules map[string]string, pieces [][]byte) played {
+	return playBy(Serve, cfg, rules, pieces)
+}
+
+// serve is Serve, or as good.
+type serve func(ctx context.Context, nc net.Conn, cfg *Config, open func(context.Context, *Conn) (Session, error)) error
+
+// serveInTLS is Serve behind a handshake, with a false TLS that leaves every
+// octet as it is.
+func serveInTLS(ctx context.Context, nc net.Conn, cfg *Config, open func(context.Context, *Conn) (Session, error)) error {
+	c := newConn(nc, cfg)
+	c.nc = struct{ net.Conn }{nc}
+	ctx, stop := c.attach(ctx)
+	defer stop()
+	c.run(ctx, open)
+	return c.result()
+}
+
+// frugal is a connection that sees how much is asked of it at once, and how
+// often.
+type frugal struct {
+	*transcript.Conn
+	most, reads int
+}
+
+func (f *frugal) Read(p []byte) (int, error) {
+	f.most = max(f.most, len(p))
+	f.reads++
+	return f.Conn.Read(p)
+}
+
+func (f *frugal) Write(p []byte) (int, error) {
+	f.most = max(f.most, len(p))
+	return f.Conn.Write(p)
+}
+
+func playBy(serve serve, cfg *Config, rules map[string]string, pieces [][]byte) played {
 	var p played
 	s := &fake{rules: rules}
 	mine := *cfg
@@ -289,8 +343,8 @@ func play(cfg *Config, rules map[string]string, pieces [][]byte) played {
 	}
 	closed := 0
 	mine.OnClosed = func(_ *Conn, c Closing) { p.end = c; closed++ }
-	nc := transcript.NewConn(pieces)
-	err := Serve(context.Background(), nc, &mine, func(_ context.Context, c *Conn) (Session, error) {
+	nc := &frugal{Conn: transcript.NewConn(pieces)}
+	err := serve(context.Background(), nc, &mine, func(_ context.Context, c *Conn) (Session, error) {
 		s.conn = c
 		s.closed++ // as if, should the rule refuse
 		if err := s.rule("open", ""); err != nil {
@@ -311,11 +365,29 @@ func play(cfg *Config, rules map[string]string, pieces [][]byte) played {
 	if p.end.Err != err {
 		p.faults = append(p.faults, fmt.Sprintf("Closing.Err %v, Serve returned %v", p.end.Err, err))
 	}
-	if p.end.Duration < 0 || p.end.Duration > time.Minute || p.end.BytesOut != int64(len(said)) {
+	alert := cfg.TLS != nil && p.end.Reason == "tls" // why a handshake fails is said by TLS, and is not counted
+	if p.end.Duration < 0 || p.end.Duration > time.Minute || p.end.BytesOut != int64(len(said)) && !alert {
 		p.faults = append(p.faults, fmt.Sprintf("closing %+v, %d octets said", p.end, len(said)))
 	}
 	if n := countRefusals(p.said); n != refused {
 		p.faults = append(p.faults, fmt.Sprintf("%d refusals reported, %d given", refused, n))
+	}
+	most := max(bigBuffer, 2*cfg.Limits.CommandLine)
+	if cfg.TLS != nil {
+		most = max(most, 5+16<<10+2048) // a record of TLS
+	}
+	if nc.most > most {
+		p.faults = append(p.faults, fmt.Sprintf("%d octets read or written at once, %d is the most", nc.most, most))
+	}
+	if c := s.conn; c.in.big != nil || c.out.lent != nil || c.decoder.piece != nil || len(c.in.buf) > smallBuffer {
+		p.faults = append(p.faults, "a buffer was not given back")
+	}
+	sent := 0
+	for _, piece := range pieces {
+		sent += len(piece)
+	}
+	if most := 2*len(pieces) + sent/32 + 10; nc.reads > most {
+		p.faults = append(p.faults, fmt.Sprintf("%d reads for %d octets in %d pieces", nc.reads, sent, len(pieces)))
 	}
 	return p
 }

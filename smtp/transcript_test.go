@@ -31,23 +31,11 @@ var update = flag.Bool("update", false, "write the server's half of the transcri
 //	event: TEXT         what the engine reported, in order
 func TestTranscripts(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) < 50 {
-		t.Fatalf("%d transcripts, %v", len(files), err)
-	}
-	for _, file := range files {
-		name := strings.TrimSuffix(filepath.Base(file), ".txt")
-		if strings.HasPrefix(name, "use-") {
-			continue
-		}
-		t.Run(name, func(t *testing.T) {
+	for _, s := range scripts(t) {
+		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
-			s, err := transcript.Load(os.DirFS("testdata"), name)
-			if err != nil {
-				t.Fatal(err)
-			}
 			if *update {
-				rewrite(t, file, s)
+				rewrite(t, filepath.Join("testdata", s.Name+".txt"), s)
 				return
 			}
 			playTranscript(t, s)
@@ -58,6 +46,28 @@ func TestTranscripts(t *testing.T) {
 // arrival is the transcripts that are not cut, since their rule is about what
 // comes together. TestNoSplitBehindStartTLSIsObeyed cuts them in its own way.
 var arrival = []string{"T01-pipelined", "T08-plain-after-starttls"}
+
+// scripts is every transcript of testdata.
+func scripts(t testing.TB) []*transcript.Script {
+	t.Helper()
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) < 50 {
+		t.Fatalf("%d transcripts, %v", len(files), err)
+	}
+	var all []*transcript.Script
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".txt")
+		if strings.HasPrefix(name, "use-") {
+			continue
+		}
+		s, err := transcript.Load(os.DirFS("testdata"), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, s)
+	}
+	return all
+}
 
 func playTranscript(t *testing.T, s *transcript.Script) {
 	if cut := len(s.Settings("play")) == 0; cut == slices.Contains(arrival, s.Name) {
