@@ -374,7 +374,7 @@ func playBy(serve serve, cfg *Config, rules map[string]string, pieces [][]byte) 
 	}
 	most := max(bigBuffer, 2*cfg.Limits.CommandLine)
 	if cfg.TLS != nil {
-		most = max(most, 5+16<<10+2048) // a record of TLS
+		most = 64 << 10 // a record of TLS, in a buffer that grows as it comes
 	}
 	if nc.most > most {
 		p.faults = append(p.faults, fmt.Sprintf("%d octets read or written at once, %d is the most", nc.most, most))

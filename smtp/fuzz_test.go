@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/incoming-mx/incoming/internal/transcript"
 )
@@ -90,8 +91,8 @@ func FuzzSession(f *testing.F) {
 			cfg.TLSMode = state.mode
 			throw(t, &cfg, rules, state.inTLS, state.sent, sent, int(cut))
 		}
-		for wait := 0; runtime.NumGoroutine() > before; wait++ {
-			if wait > 1000 {
+		for wait := time.Now(); runtime.NumGoroutine() > before; {
+			if time.Since(wait) > 5*time.Second {
 				t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), before)
 			}
 			runtime.Gosched()
