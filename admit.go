@@ -42,20 +42,37 @@ func (a *admission) setLimits(l Limits) {
 // leave. An invalid addr is a peer without an IP address, for which only the
 // limit of all connections holds.
 func (a *admission) enter(addr netip.Addr) (ok bool, over overLimit) {
-	key := peerKey(addr)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.max >= 0 && a.open >= a.max {
 		return false, overLimit{"limits.connections", int64(a.open) + 1, int64(a.max)}
 	}
-	if addr.IsValid() {
-		n := a.byPeer[key]
-		if a.perPeer >= 0 && n >= a.perPeer && !contains(a.exempt, addr) {
-			return false, overLimit{"limits.connections_per_ip", int64(n) + 1, int64(a.perPeer)}
-		}
-		a.byPeer[key] = n + 1
+	if ok, over := a.countPeer(addr); !ok {
+		return false, over
 	}
 	a.open++
+	return true, overLimit{}
+}
+
+// meet is told the address of a peer that was let in without one, and counts it
+// by that too, or says which limit it would pass. It leaves by that address when
+// it was counted, by an invalid one else.
+func (a *admission) meet(addr netip.Addr) (ok bool, over overLimit) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.countPeer(addr)
+}
+
+func (a *admission) countPeer(addr netip.Addr) (ok bool, over overLimit) {
+	if !addr.IsValid() {
+		return true, overLimit{}
+	}
+	key := peerKey(addr)
+	n := a.byPeer[key]
+	if a.perPeer >= 0 && n >= a.perPeer && !contains(a.exempt, addr) {
+		return false, overLimit{"limits.connections_per_ip", int64(n) + 1, int64(a.perPeer)}
+	}
+	a.byPeer[key] = n + 1
 	return true, overLimit{}
 }
 

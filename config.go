@@ -91,6 +91,15 @@ type Listener struct {
 	// Net, when set, is used instead of listening on Address: the server
 	// closes it.
 	Net net.Listener
+	// Proxy, when set, finds out who is behind a balancer; package proxyproto
+	// makes one. It is asked for each connection at accept and must not wait.
+	// It returns the connection to use in nc's place, and header, which is
+	// called once, from the connection's goroutine, with Timeouts.Proxy as the
+	// read deadline: c.RemoteAddr is the peer from then on. One that stays
+	// nc's is the balancer itself, which ConnectionsPerIP is not for. A nil
+	// header is a peer without a balancer. After an error of either the
+	// connection is closed without a reply.
+	Proxy func(nc net.Conn) (c net.Conn, header func() error, err error)
 }
 
 // TLSMode is how a listener uses TLS.
@@ -131,6 +140,7 @@ type Limits struct {
 type Timeouts struct {
 	Command time.Duration // (5 min; 30 s while over 80 % of Limits.Connections are open) for a command
 	TLS     time.Duration // (30 s) for a handshake
+	Proxy   time.Duration // (5 s) for the header of Listener.Proxy
 	Data    time.Duration // (3 min) between reads of text; after it text must average 500 octets a second
 	Write   time.Duration // (5 min) for a reply to be taken
 	Session time.Duration // (1 h) looked at between transactions

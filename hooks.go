@@ -12,12 +12,15 @@ import (
 
 // listen hangs the hooks into the engine's configuration of one listener. What
 // nobody listens to is not made.
-func (s *Server) listen(c *smtp.Config, listener string) {
+func (s *Server) listen(c *smtp.Config, listener string, proxied bool) {
 	h := s.hooks
 	who := func(c *smtp.Conn) telemetry.Session { return sessionOf(c, listener) }
 	c.OnConnect = func(c *smtp.Conn) { telemetry.Emit(h.SessionConnect, telemetry.SessionConnect{Session: who(c)}) }
 	c.OnAccepted = func(c *smtp.Conn) { telemetry.Emit(h.SessionAccepted, telemetry.SessionAccepted{Session: who(c)}) }
 	c.OnClosed = func(c *smtp.Conn, end smtp.Closing) {
+		if proxied && end.Reason == "error" && notOfTheNet(end.Err) {
+			s.closedInSilence(who(c), end.Err)
+		}
 		telemetry.Emit(h.SessionClosed, telemetry.SessionClosed{Session: who(c), Reason: end.Reason, Err: end.Err,
 			Duration: end.Duration, Messages: end.Messages, BytesIn: end.BytesIn, BytesOut: end.BytesOut})
 	}

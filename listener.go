@@ -128,14 +128,29 @@ func (s *Server) isStopped() bool {
 
 // admit serves a connection in a goroutine of its own, or turns it away here.
 func (s *Server) admit(ctx context.Context, ep *endpoint, nc net.Conn) {
-	peer := peerOf(nc)
-	if ok, over := s.admission.enter(peer.Addr()); !ok {
+	peer, set := peerOf(nc), s.takeSettings()
+	addr := peer.Addr()
+	var header func() error // of who comes by a balancer
+	if proxy := set.proxy[ep.name]; proxy != nil {
+		c, h, err := proxy.ask(s, nc)
+		if err != nil {
+			s.giveBack(set)
+			s.dropStranger(ep, nc, peer, err)
+			return
+		}
+		if nc, header = c, h; header != nil {
+			addr = netip.Addr{} // the balancer's: its peers are counted by theirs
+		}
+	}
+	if ok, over := s.admission.enter(addr); !ok {
+		s.giveBack(set)
 		s.turnAway(ep, nc, peer, over)
 		return
 	}
-	l, set := newLive(nc, ep.name, peer), s.takeSettings()
+	l := newLive(nc, ep.name)
+	l.isFrom(peer, header == nil)
 	s.sessions.add(l)
-	s.served.Go(func() { s.serve(ctx, ep, l, set) })
+	s.served.Go(func() { s.serve(ctx, ep, l, set, header) })
 }
 
 // turnAwayTime bounds how long a refusal may hold up the listener. The reply
@@ -175,9 +190,12 @@ func (s *Server) turnAway(ep *endpoint, nc net.Conn, peer netip.AddrPort, over o
 
 // serve is the goroutine of one connection. While that is idle this frame is
 // part of its stack, and small for that reason.
-func (s *Server) serve(ctx context.Context, ep *endpoint, l *live, set *settings) {
+func (s *Server) serve(ctx context.Context, ep *endpoint, l *live, set *settings, header func() error) {
 	defer s.leave(l, set)
-	s.lookForProxy(ep, l.peer.Addr())
+	if header != nil && !s.meetPeer(ctx, ep, l, set, header) {
+		return
+	}
+	s.lookForProxy(ep, l.peer.Addr(), set)
 	// What it returns OnClosed was told.
 	_ = smtp.Serve(ctx, l, set.wire[ep.name], func(ctx context.Context, c *smtp.Conn) (smtp.Session, error) {
 		return s.open(ctx, c, l, set)
@@ -194,16 +212,21 @@ func (s *Server) leave(l *live, set *settings) {
 	l.Close() // the engine has closed it; after a panic it has not
 	s.sessions.remove(l)
 	s.giveBack(set)
-	s.admission.leave(l.peer.Addr())
+	s.admission.leave(l.countedBy())
 }
 
-// lookForProxy warns once when nearly all sessions come from one address.
+// lookForProxy warns once when nearly all sessions come from one address, and
+// no balancer is known of that would tell whose they are.
 //
 //go:noinline
-func (s *Server) lookForProxy(ep *endpoint, peer netip.Addr) {
+func (s *Server) lookForProxy(ep *endpoint, peer netip.Addr, set *settings) {
+	if set.proxy[ep.name] != nil {
+		return
+	}
 	if by, found := s.admission.sawPeer(peer); found {
 		telemetry.Emit(s.hooks.Trouble, telemetry.Trouble{Kind: "hidden_peers", Listener: ep.name, Text: fmt.Sprintf(
-			"nearly all sessions come from %s: a proxy hides the peers, and limits, policies and Received see it in their place", by)})
+			"nearly all sessions come from %s: a proxy hides the peers, and limits, policies and Received see it in their place; "+
+				"have it send PROXY headers and set the listener's proxy and proxy_networks", by)})
 	}
 }
 

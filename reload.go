@@ -8,8 +8,8 @@ import (
 )
 
 // Reload makes new sessions go by cfg: its Hostname, Domains, Recipient,
-// Policies, Limits, Timeouts, RejectBareNewline, Lenient, and the certificates of
-// its Listeners, whose files are read again. It is all or nothing: an error leaves
+// Policies, Limits, Timeouts, RejectBareNewline, Lenient, and of its Listeners
+// Proxy and the certificates, whose files are read again. It is all or nothing: an error leaves
 // everything as it was. Running sessions keep what they began with; the limits
 // of connections count for whoever comes next.
 //
@@ -130,6 +130,9 @@ func (s *Server) swap(cfg Config, fresh map[*endpoint]freshTLS) error {
 	s.admission.setLimits(set.limits)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for _, ep := range s.endpoints {
+		ep.conf.Proxy = set.proxy[ep.name]
+	}
 	for ep, f := range fresh {
 		ep.conf.CertFile, ep.conf.KeyFile, ep.conf.TLSConfig = f.conf.CertFile, f.conf.KeyFile, f.conf.TLSConfig
 		ep.certs = f.certs

@@ -47,19 +47,37 @@ const (
 type live struct {
 	net.Conn
 	listener string
-	peer     netip.AddrPort
 	since    time.Time
 	in, out  atomic.Int64
 
 	mu       sync.Mutex
-	conn     *smtp.Conn // nil before the engine has made it
+	peer     netip.AddrPort // of the balancer, until its header is in
+	counted  bool           // by the peer's address
+	conn     *smtp.Conn     // nil before the engine has made it
 	state    SessionState
 	inState  time.Duration // after since
 	messages int
 }
 
-func newLive(nc net.Conn, listener string, peer netip.AddrPort) *live {
-	return &live{Conn: nc, listener: listener, peer: peer, since: time.Now(), state: SessionConnecting}
+func newLive(nc net.Conn, listener string) *live {
+	return &live{Conn: nc, listener: listener, since: time.Now(), state: SessionConnecting}
+}
+
+// isFrom is told the peer, and whether admission counts him by his address. The
+// connection's goroutine alone changes it, and so may look at it as it is.
+func (l *live) isFrom(peer netip.AddrPort, counted bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.peer, l.counted = peer, counted
+}
+
+// countedBy is the address by which admission counts the connection; invalid
+// when it is counted in all only.
+func (l *live) countedBy() netip.Addr {
+	if !l.counted {
+		return netip.Addr{}
+	}
+	return l.peer.Addr()
 }
 
 func (l *live) Read(p []byte) (int, error) {

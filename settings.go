@@ -20,6 +20,7 @@ type settings struct {
 	chain    *policy.Chain
 	ours     *domains
 	wire     map[string]*smtp.Config // by the listener's name
+	proxy    map[string]proxyFunc    // of the listeners behind a balancer
 
 	handshakes chan struct{} // a place for each that may compute at once; nil: no bound
 
@@ -40,6 +41,12 @@ func (s *Server) newSettings(cfg Config) (*settings, error) {
 		Timeout: cfg.Timeouts.Policy, OnDecision: s.decided, OnPanic: s.policyPanicked,
 	})
 	set.handshakes = s.handshakePlaces(set.limits.Handshakes)
+	set.proxy = make(map[string]proxyFunc)
+	for _, l := range cfg.named() {
+		if l.Proxy != nil {
+			set.proxy[l.Name] = l.Proxy
+		}
+	}
 	set.wire = make(map[string]*smtp.Config, len(s.endpoints))
 	for _, ep := range s.endpoints {
 		set.wire[ep.name] = s.wireConfig(set, ep, cfg.RejectBareNewline, cfg.Lenient)
@@ -105,7 +112,7 @@ func (s *Server) wireConfig(set *settings, ep *endpoint, rejectBare, lenient []n
 	if len(lenient) > 0 {
 		c.Lenient = func(peer netip.AddrPort) bool { return contains(lenient, peer.Addr()) }
 	}
-	s.listen(c, ep.name)
+	s.listen(c, ep.name, set.proxy[ep.name] != nil)
 	return c
 }
 
@@ -150,6 +157,7 @@ func (t Timeouts) withDefaults() Timeouts {
 	return Timeouts{
 		Command: or(t.Command, 5*time.Minute),
 		TLS:     or(t.TLS, 30*time.Second),
+		Proxy:   or(t.Proxy, 5*time.Second),
 		Data:    or(t.Data, 3*time.Minute),
 		Write:   or(t.Write, 5*time.Minute),
 		Session: or(t.Session, time.Hour),

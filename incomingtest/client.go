@@ -34,7 +34,7 @@ func Dial(t testing.TB, addr string) *Client {
 func DialTLS(t testing.TB, addr string, conf *tls.Config) *Client {
 	t.Helper()
 	c := Dial(t, addr)
-	c.handshake(conf)
+	c.Handshake(conf)
 	return c
 }
 
@@ -147,10 +147,12 @@ func (c *Client) Play(dialogue string) {
 func (c *Client) StartTLS(conf *tls.Config) {
 	c.t.Helper()
 	c.Send("STARTTLS").Expect("220")
-	c.handshake(conf)
+	c.Handshake(conf)
 }
 
-func (c *Client) handshake(conf *tls.Config) {
+// Handshake shakes hands without a word before, as DialTLS does: for what comes
+// before TLS, such as a balancer's header.
+func (c *Client) Handshake(conf *tls.Config) {
 	c.t.Helper()
 	t := tls.Client(c.nc, conf)
 	c.bound()

@@ -61,12 +61,14 @@ type SessionConnect struct{ Session }
 type SessionAccepted struct{ Session }
 
 // SessionRejected: a reply of 4xx or 5xx was given at any stage: a connection,
-// a command or a message refused.
+// a command or a message refused. At connect it may be that the connection was
+// closed without a reply: Reason says so, and there is no Code where there would
+// have been none to give.
 type SessionRejected struct {
 	Session
 	Stage    string // connect, hello, mail, rcpt, data, header, message, starttls, command
-	Reply    string // the reply as sent, "550 5.7.1 …"
-	Code     int    // its first number
+	Reply    string // the reply as sent, "550 5.7.1 …"; "" for none
+	Code     int    // its first number; 0 for none
 	Reason   string // why, for us: never sent to the peer
 	Policy   string // the policy that refused; "" when the engine or a limit did
 	MailFrom string // the reverse-path, "<>" for the null one; "" when there is none

@@ -68,6 +68,9 @@ func (a *app) writePlan(cfg *config.Config, file string) error {
 		if l.Cert != "" {
 			text += " with " + l.Cert
 		}
+		if l.Proxy.String() != "disabled" {
+			text += fmt.Sprintf(", PROXY %s from %s", l.Proxy, joined(l.ProxyNetworks))
+		}
 		line("listen", "%s", text)
 	}
 	hostname := cfg.Hostname.String()
@@ -99,6 +102,14 @@ func (a *app) writePlan(cfg *config.Config, file string) error {
 	line("", "the configuration is good")
 	_, err := a.stdout.Write([]byte(b.String()))
 	return err
+}
+
+func joined[T fmt.Stringer](items []T) string {
+	texts := make([]string, len(items))
+	for i, item := range items {
+		texts[i] = item.String()
+	}
+	return strings.Join(texts, ", ")
 }
 
 func domainsText(cfg *config.Config) string {

@@ -14,6 +14,7 @@ import (
 	"github.com/incoming-mx/incoming/delivery/webhook"
 	"github.com/incoming-mx/incoming/internal/mailbox"
 	"github.com/incoming-mx/incoming/policy"
+	"github.com/incoming-mx/incoming/proxyproto"
 	"github.com/incoming-mx/incoming/queue/diskqueue"
 	"github.com/incoming-mx/incoming/smtp"
 	"github.com/incoming-mx/incoming/telemetry"
@@ -116,7 +117,7 @@ func serverConfig(cfg *config.Config, p *parts, hooks telemetry.Hooks) incoming.
 		},
 		Limits: limitsOf(cfg.Limits),
 		Timeouts: incoming.Timeouts{
-			Command: cfg.Timeouts.Command.D, TLS: cfg.Timeouts.TLS.D, Data: cfg.Timeouts.Data.D, Write: cfg.Timeouts.Write.D,
+			Command: cfg.Timeouts.Command.D, TLS: cfg.Timeouts.TLS.D, Proxy: cfg.Timeouts.Proxy.D, Data: cfg.Timeouts.Data.D, Write: cfg.Timeouts.Write.D,
 			Session: cfg.Timeouts.Session.D, Policy: cfg.Timeouts.Policy.D, Drain: cfg.Timeouts.Drain.D,
 		},
 	}
@@ -141,7 +142,11 @@ func listenersOf(cfg *config.Config) []incoming.Listener {
 		"required": incoming.TLSRequired, "implicit": incoming.TLSImplicit}
 	var ls []incoming.Listener
 	for _, l := range cfg.Listeners {
-		ls = append(ls, incoming.Listener{Name: l.Label(), Address: l.Address.String(), TLS: modes[l.TLS.String()], CertFile: l.Cert, KeyFile: l.Key})
+		made := incoming.Listener{Name: l.Label(), Address: l.Address.String(), TLS: modes[l.TLS.String()], CertFile: l.Cert, KeyFile: l.Key}
+		if mode := l.Proxy.String(); mode != "disabled" {
+			made.Proxy = proxyproto.New(proxyproto.Options{Networks: prefixes(l.ProxyNetworks), Optional: mode == "optional"})
+		}
+		ls = append(ls, made)
 	}
 	return ls
 }

@@ -106,6 +106,9 @@ func (d *daemon) announce() {
 		if l.TLS.String() != "disabled" {
 			at += " (TLS " + l.TLS.String() + ")"
 		}
+		if l.Proxy.String() != "disabled" {
+			at += " (PROXY " + l.Proxy.String() + ")"
+		}
 		listeners = append(listeners, at)
 	}
 	where := strings.Join(listeners, ", ")

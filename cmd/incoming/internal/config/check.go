@@ -82,6 +82,10 @@ func (c *Config) checkListener(l Listener, before []Listener) *conflict {
 		return at("listener.tls", "listener.cert", "listener.key").says(`listener %s: a certificate is given but tls is disabled; set tls = "optional"`, name)
 	case l.TLS.String() != "disabled" && (l.Cert == "" || l.Key == ""):
 		return at("listener.tls").says("listener %s: tls is %s, which wants cert and key; set both to PEM files", name, l.TLS)
+	case l.Proxy.String() == "disabled" && len(l.ProxyNetworks) > 0:
+		return at("listener.proxy_networks").says(`listener %s: proxy_networks are given but proxy is disabled; set proxy = "required"`, name)
+	case l.Proxy.String() != "disabled" && len(l.ProxyNetworks) == 0:
+		return at("listener.proxy").says(`listener %s: proxy is %s, which wants proxy_networks; set them to where your balancers connect from, such as ["10.0.0.7"]`, name, l.Proxy)
 	}
 	return nil
 }

@@ -40,6 +40,9 @@ type Listener struct {
 	TLS     TLSMode  `toml:"tls"`
 	Cert    string   `toml:"cert"`
 	Key     string   `toml:"key"`
+
+	Proxy         ProxyMode `toml:"proxy"`
+	ProxyNetworks []Network `toml:"proxy_networks"`
 }
 
 // Label is how the listener is called: its name, else its address.
@@ -73,6 +76,7 @@ type Limits struct {
 type Timeouts struct {
 	Command Duration `toml:"command"`
 	TLS     Duration `toml:"tls"`
+	Proxy   Duration `toml:"proxy"`
 	Data    Duration `toml:"data"`
 	Write   Duration `toml:"write"`
 	Session Duration `toml:"session"`

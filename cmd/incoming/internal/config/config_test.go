@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 var sameConfig = cmp.Options{
 	cmpopts.EquateComparable(Network{}),
 	cmp.AllowUnexported(Target{}),
-	cmpopts.EquateComparable(TLSMode{}, Policy{}, Newline{}, Format{}, LogFormat{}, LogLevel{}, LogAddresses{}, Domain{}, HostPort{}, Hostname{}, Known{}, Prefix{}),
+	cmpopts.EquateComparable(TLSMode{}, ProxyMode{}, Policy{}, Newline{}, Format{}, LogFormat{}, LogLevel{}, LogAddresses{}, Domain{}, HostPort{}, Hostname{}, Known{}, Prefix{}),
 }
 
 func TestEveryFieldHasAKeyAndEveryKeyAField(t *testing.T) {
@@ -90,6 +90,8 @@ func sample(k Key) string {
 		return `"reject"`
 	case "listener.tls":
 		return `"implicit"`
+	case "listener.proxy":
+		return `"required"`
 	case "webhook.format":
 		return `"raw"`
 	case "log.format":
@@ -321,7 +323,17 @@ func TestDiffSaysWhatChangedAndWhatWantsARestart(t *testing.T) {
 	if l := Reloaded(a, b).Listeners[0]; l.Cert != "" || l.TLS.String() != "disabled" {
 		t.Errorf("a certificate for another TLS mode: %+v", l)
 	}
-	b.Listeners[0].Cert, b.Listeners[0].Key = "", ""
+	must(b.Set("listener.proxy=required"))
+	must(b.Set("listener.proxy_networks=10.0.0.7"))
+	if l := Reloaded(a, b).Listeners[0]; l.Proxy.String() != "required" || len(l.ProxyNetworks) != 1 {
+		t.Errorf("a new balancer after a reload: %+v", l)
+	}
+	shared := b.Clone()
+	shared.Listeners[0].ProxyNetworks[0] = Network{}
+	if !b.Listeners[0].ProxyNetworks[0].IsValid() {
+		t.Error("a clone shares a list of its listener")
+	}
+	b.Listeners[0] = Listener{Address: b.Listeners[0].Address, TLS: b.Listeners[0].TLS, Proxy: a.Listeners[0].Proxy}
 	b.Listeners = append(b.Listeners, Listener{Name: "other"})
 	if l := Reloaded(a, b).Listeners; len(l) != 1 {
 		t.Errorf("a reload added a listener: %+v", l)

@@ -73,8 +73,8 @@ func labels(c *Config) string {
 }
 
 // Reloaded is what runs after a reload from running to wanted: wanted, with
-// those keys that need a restart, and the listeners but for their certificates,
-// left as they are.
+// those keys that need a restart, and the listeners but for their certificates
+// and PROXY networks, left as they are.
 func Reloaded(running, wanted *Config) *Config {
 	c := wanted.Clone()
 	c.Listeners = slices.Clone(running.Listeners)
@@ -85,8 +85,12 @@ func Reloaded(running, wanted *Config) *Config {
 	}
 	for i := range c.Listeners {
 		for _, l := range wanted.Listeners {
+			if l.Label() != c.Listeners[i].Label() {
+				continue
+			}
+			c.Listeners[i].Proxy, c.Listeners[i].ProxyNetworks = l.Proxy, l.ProxyNetworks
 			// A certificate belongs to the TLS mode that it was given for.
-			if l.Label() == c.Listeners[i].Label() && l.TLS == c.Listeners[i].TLS {
+			if l.TLS == c.Listeners[i].TLS {
 				c.Listeners[i].Cert, c.Listeners[i].Key = l.Cert, l.Key
 			}
 		}

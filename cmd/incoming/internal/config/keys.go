@@ -63,6 +63,10 @@ func listenerKeys() []Key {
 			Doc: "The certificate and its chain, PEM. Read again when it changes and at a reload"},
 		{Name: "listener.key", Example: `"/etc/incoming/key.pem"`, in: func(l *Listener) any { return &l.Key },
 			Doc: "Its private key, PEM"},
+		{Name: "listener.proxy", Default: "disabled", in: func(l *Listener) any { return &l.Proxy },
+			Doc: "Whether balancers tell by a PROXY header, version 1 or 2, who the client is: disabled; required (who is not of proxy_networks, or sends no header, is closed without a reply); optional (who sends none is served as who he is, from proxy_networks after timeouts.proxy)"},
+		{Name: "listener.proxy_networks", Example: `["10.0.0.0/24", "2001:db8:7::/64"]`, in: func(l *Listener) any { return &l.ProxyNetworks },
+			Doc: "Where the balancers connect from. A PROXY header from anywhere else closes the connection"},
 	}
 }
 
@@ -107,6 +111,8 @@ func timeoutKeys() []Key {
 			Doc: "For a command to come; 30 s while over 80 % of limits.connections are open. Past it: 421 4.4.2"},
 		{Name: "timeouts.tls", Default: "30s", at: func(c *Config) any { return &c.Timeouts.TLS },
 			Doc: "For a TLS handshake. Past it: closed without a reply"},
+		{Name: "timeouts.proxy", Default: "5s", at: func(c *Config) any { return &c.Timeouts.Proxy },
+			Doc: "For a balancer's PROXY header. Past it: closed without a reply, where the header is optional served without it"},
 		{Name: "timeouts.data", Default: "3m", at: func(c *Config) any { return &c.Timeouts.Data },
 			Doc: "Between two reads of a message's text, which after that time must average 500 octets a second. Past it: 421 4.4.2"},
 		{Name: "timeouts.write", Default: "5m", at: func(c *Config) any { return &c.Timeouts.Write },

@@ -52,6 +52,8 @@ func (w Word[V]) String() string { return w.s }
 type (
 	// TLSMode is how a listener uses TLS: disabled, optional, required, implicit.
 	TLSMode = Word[tlsModes]
+	// ProxyMode is whether PROXY headers are taken: disabled, optional, required.
+	ProxyMode = Word[proxyModes]
 	// Policy is the name of a built-in policy.
 	Policy = Word[policies]
 	// Newline is what happens to bare line ends: repair or reject.
@@ -78,6 +80,7 @@ type (
 
 type (
 	tlsModes     struct{}
+	proxyModes   struct{}
 	policies     struct{}
 	newlines     struct{}
 	formats      struct{}
@@ -93,6 +96,10 @@ type (
 
 func (tlsModes) check(s string) (string, error) {
 	return choose("TLS mode", s, "disabled", "optional", "required", "implicit")
+}
+
+func (proxyModes) check(s string) (string, error) {
+	return choose("PROXY mode", s, "disabled", "optional", "required")
 }
 
 // PolicyNames is the built-in policies, in the order they are asked when the

@@ -176,11 +176,10 @@ func (c *Config) Clone() *Config {
 	n := *c
 	n.Listeners = slices.Clone(c.Listeners)
 	for _, k := range Keys() {
-		if k.at == nil {
-			continue
-		}
-		if v := reflect.ValueOf(k.at(&n)).Elem(); v.Kind() == reflect.Slice && !v.IsNil() {
-			v.Set(reflect.AppendSlice(reflect.MakeSlice(v.Type(), 0, v.Len()), v))
+		for _, p := range k.places(&n) {
+			if v := reflect.ValueOf(p).Elem(); v.Kind() == reflect.Slice && !v.IsNil() {
+				v.Set(reflect.AppendSlice(reflect.MakeSlice(v.Type(), 0, v.Len()), v))
+			}
 		}
 	}
 	return &n
