@@ -129,7 +129,6 @@ func (s *Server) isStopped() bool {
 // admit serves a connection in a goroutine of its own, or turns it away here.
 func (s *Server) admit(ctx context.Context, ep *endpoint, nc net.Conn) {
 	peer, set := peerOf(nc), s.takeSettings()
-	addr := peer.Addr()
 	var header func() error // of who comes by a balancer
 	if proxy := set.proxy[ep.name]; proxy != nil {
 		c, h, err := proxy.ask(s, nc)
@@ -138,9 +137,11 @@ func (s *Server) admit(ctx context.Context, ep *endpoint, nc net.Conn) {
 			s.dropStranger(ep, nc, peer, err)
 			return
 		}
-		if nc, header = c, h; header != nil {
-			addr = netip.Addr{} // the balancer's: its peers are counted by theirs
-		}
+		nc, header, peer = c, h, peerOf(c)
+	}
+	addr := peer.Addr()
+	if header != nil {
+		addr = netip.Addr{} // the balancer's: its peers are counted by theirs
 	}
 	if ok, over := s.admission.enter(addr); !ok {
 		s.giveBack(set)

@@ -9,9 +9,9 @@ import (
 
 // Reload makes new sessions go by cfg: its Hostname, Domains, Recipient,
 // Policies, Limits, Timeouts, RejectBareNewline, Lenient, and of its Listeners
-// Proxy and the certificates, whose files are read again. It is all or nothing: an error leaves
-// everything as it was. Running sessions keep what they began with; the limits
-// of connections count for whoever comes next.
+// Proxy and the certificates, whose files are read again. It is all or nothing:
+// an error leaves everything as it was. Running sessions keep what they began
+// with; the limits of connections count for whoever comes next.
 //
 // Listeners nil stays as it is, certificates read again. Otherwise they must be
 // the running ones by name, address and TLS mode: what differs is in the error

@@ -74,8 +74,11 @@ func readSome(r io.Reader, p []byte) (int, error) {
 
 // broken is an error of the connection after n octets of a header.
 func broken(n int, err error) error {
+	late := errors.Is(err, os.ErrDeadlineExceeded)
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case late && n == 0:
+		return fmt.Errorf("proxyproto: no PROXY header came in time: %w", err)
+	case late:
 		return fmt.Errorf("proxyproto: no whole PROXY header came in time, but %d octets: %w", n, err)
 	case n == 0:
 		return err
