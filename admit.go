@@ -20,7 +20,7 @@ type admission struct {
 
 // overLimit is why a peer was not let in.
 type overLimit struct {
-	limit    string // the option's key
+	limit    string // the option's key; "": none of ours, the process has no descriptor left
 	use, max int64
 }
 

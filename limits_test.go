@@ -3,6 +3,8 @@ package incoming_test
 import (
 	"bytes"
 	"crypto/tls"
+	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +12,7 @@ import (
 	"github.com/incoming-mx/incoming"
 	"github.com/incoming-mx/incoming/incomingtest"
 	"github.com/incoming-mx/incoming/internal/testcert"
+	"github.com/incoming-mx/incoming/telemetry"
 )
 
 // Limits are sums over all listeners: n connections are served whichever way
@@ -201,4 +204,35 @@ func (c *ticketCounter) Put(key string, cs *tls.ClientSessionState) {
 		c.put++
 	}
 	c.ClientSessionCache.Put(key, cs)
+}
+
+// A connection past a limit is dealt with by the goroutine that accepted it, from
+// its first fact to its last: it costs none of its own.
+func TestARefusedConnectionCostsNoGoroutine(t *testing.T) {
+	t.Parallel()
+	j := newJournal()
+	inAcceptor := func(fact string) {
+		stack := string(debug.Stack())
+		j.add(fmt.Sprintf("%s %t", fact, strings.Contains(stack, "incoming.(*Server).accept(") && !strings.Contains(stack, "smtp.Serve")))
+	}
+	srv := incomingtest.NewServer(t, incoming.Config{Limits: incoming.Limits{Connections: 1}, Hooks: telemetry.Hooks{
+		SessionConnect:  func(telemetry.SessionConnect) { inAcceptor("connect") },
+		SessionRejected: func(telemetry.SessionRejected) { inAcceptor("rejected") },
+		SessionClosed:   func(telemetry.SessionClosed) { inAcceptor("closed") },
+	}})
+	held := srv.Dial()
+	held.Expect("220")
+	want := []string{"connect false"} // that one has a goroutine
+	for range 20 {
+		c := srv.Dial()
+		c.Expect("421 4.3.2")
+		c.ExpectClosed()
+		c.Close()
+		want = append(want, "connect true", "rejected true", "closed true")
+	}
+	held.Close()
+	j.await(t, "closed false")
+	if got := j.all(); !slices.Equal(got, append(want, "closed false")) {
+		t.Errorf("told %q", got)
+	}
 }

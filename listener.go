@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"runtime/debug"
-	"syscall"
 	"time"
 
 	"github.com/incoming-mx/incoming/smtp"
@@ -69,63 +68,6 @@ func (s *Server) bind(ctx context.Context) error {
 	return nil
 }
 
-// accept takes connections from one listener until it is closed. An error does
-// not end it: it waits, longer each time, and goes on. ctx is the sessions': it
-// ends when the drain begins.
-func (s *Server) accept(ctx context.Context, ep *endpoint) {
-	var failed int // in a row
-	for {
-		nc, err := ep.net.Accept()
-		switch {
-		case err == nil:
-			if failed > 0 {
-				failed = 0
-				telemetry.Emit(s.hooks.Trouble, telemetry.Trouble{Kind: "accept", Listener: ep.name, Over: true,
-					Text: "connections are accepted again"})
-			}
-			s.admit(ctx, ep, nc)
-			continue
-		case s.draining.Err() != nil || s.isStopped():
-			return
-		case errors.Is(err, net.ErrClosed):
-			s.breakOff(fmt.Errorf("incoming: listener %q was closed: %w", ep.name, err))
-			return
-		case errors.Is(err, syscall.ECONNABORTED):
-			continue // the peer gave up while it waited: no fault of ours
-		}
-		if failed++; failed == 1 {
-			telemetry.Emit(s.hooks.Trouble, telemetry.Trouble{Kind: "accept", Listener: ep.name, Err: err,
-				Text: "connections cannot be accepted for now"})
-		}
-		if !s.pause(acceptBackoff(failed)) {
-			return
-		}
-	}
-}
-
-// acceptBackoff is how long to wait after a failure: 5 ms, doubling to 1 s.
-func acceptBackoff(failed int) time.Duration {
-	return min(5*time.Millisecond<<min(failed-1, 10), time.Second)
-}
-
-// pause waits, and reports false when the server drains meanwhile.
-func (s *Server) pause(d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return !s.isStopped()
-	case <-s.draining.Done():
-		return false
-	}
-}
-
-func (s *Server) isStopped() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.stopped
-}
-
 // admit serves a connection in a goroutine of its own, or turns it away here.
 func (s *Server) admit(ctx context.Context, ep *endpoint, nc net.Conn) {
 	peer, set := peerOf(nc), s.takeSettings()
@@ -160,21 +102,25 @@ func (s *Server) admit(ctx context.Context, ep *endpoint, nc net.Conn) {
 // away before it was tried.
 const turnAwayTime = time.Second
 
-// turnAway refuses a connection past a limit, by one reply where the peer can
-// read it.
+// turnAway refuses a connection past a limit, or of the process when none is
+// named, by one reply where the peer can read it.
 func (s *Server) turnAway(ep *endpoint, nc net.Conn, peer netip.AddrPort, over overLimit) {
 	who := telemetry.Session{Listener: ep.name, Peer: peer}
-	reply := replyTooManyConns
+	reply, reason := replyTooManyConns, "no file descriptor is left"
+	if over.limit != "" {
+		reason = "past " + over.limit
+	}
 	if over.limit == "limits.connections_per_ip" {
 		reply = replyTooManyFromYou
 	}
-	reason := "past " + over.limit
 	if ep.conf.TLS == TLSImplicit {
 		reason += ", closed without a reply"
 	}
 	start := time.Now()
 	telemetry.Emit(s.hooks.SessionConnect, telemetry.SessionConnect{Session: who})
-	telemetry.Emit(s.hooks.LimitHit, telemetry.LimitHit{Session: who, Limit: over.limit, Use: over.use, Max: over.max})
+	if over.limit != "" {
+		telemetry.Emit(s.hooks.LimitHit, telemetry.LimitHit{Session: who, Limit: over.limit, Use: over.use, Max: over.max})
+	}
 	telemetry.Emit(s.hooks.SessionRejected, telemetry.SessionRejected{Session: who, Stage: "connect",
 		Reply: reply.String(), Code: reply.Code, Reason: reason})
 	var err error

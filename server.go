@@ -37,6 +37,7 @@ type Server struct {
 	endpoints []*endpoint
 	admission *admission
 	sessions  registry
+	reserve   reserve        // while it runs
 	pool      *delivery.Pool // nil without an Adapter
 
 	ready chan struct{} // closed when every listener is bound
@@ -143,6 +144,7 @@ func (s *Server) begin() error {
 func (s *Server) start(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	context.AfterFunc(s.draining, cancel)
+	s.reserve.fill()
 	for _, ep := range s.endpoints {
 		s.acceptors.Go(func() { s.accept(ctx, ep) })
 	}
@@ -155,6 +157,7 @@ func (s *Server) start(ctx context.Context) {
 	go func() {
 		// Sessions are only begun by acceptors, so the order matters.
 		s.acceptors.Wait()
+		s.reserve.empty()
 		s.served.Wait()
 		s.helpers.Wait()
 		close(s.gone)
