@@ -68,6 +68,9 @@ func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
 			for _, why := range d.server.Status().NotReady {
 				d.log.Warn("not ready", "reason", why)
 			}
+			if why := fewDescriptors(d.running.Limits.Connections.N); why != "" {
+				d.log.Warn("few file descriptors", "reason", why)
+			}
 			if d.queue.Paused() {
 				d.log.Warn(pausedText)
 			}
