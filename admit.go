@@ -1,6 +1,7 @@
 package incoming
 
 import (
+	"maps"
 	"net/netip"
 	"sync"
 )
@@ -11,11 +12,17 @@ import (
 type admission struct {
 	mu      sync.Mutex
 	open    int
-	byPeer  map[netip.Addr]int // open connections of a peer, exempt ones too
-	max     int                // negative: none
-	perPeer int                // negative: none
+	byPeer  map[netip.Addr]tally // of peers with an open connection, exempt ones too
+	max     int                  // negative: none
+	perPeer int                  // negative: none
 	exempt  []netip.Prefix
 	hidden  hiddenPeers
+}
+
+// tally is what is counted of one peer while it has a connection open.
+type tally struct {
+	open   int
+	turned int64 // away, by the limit of one peer
 }
 
 // overLimit is why a peer was not let in.
@@ -25,7 +32,7 @@ type overLimit struct {
 }
 
 func newAdmission(l Limits) *admission {
-	a := &admission{byPeer: make(map[netip.Addr]int)}
+	a := &admission{byPeer: make(map[netip.Addr]tally)}
 	a.setLimits(l)
 	return a
 }
@@ -69,10 +76,13 @@ func (a *admission) countPeer(addr netip.Addr) (ok bool, over overLimit) {
 	}
 	key := peerKey(addr)
 	n := a.byPeer[key]
-	if a.perPeer >= 0 && n >= a.perPeer && !contains(a.exempt, addr) {
-		return false, overLimit{"limits.connections_per_ip", int64(n) + 1, int64(a.perPeer)}
+	if a.perPeer >= 0 && n.open >= a.perPeer && !contains(a.exempt, addr) {
+		n.turned++
+		a.note(key, n)
+		return false, overLimit{"limits.connections_per_ip", int64(n.open) + 1, int64(a.perPeer)}
 	}
-	a.byPeer[key] = n + 1
+	n.open++
+	a.byPeer[key] = n
 	return true, overLimit{}
 }
 
@@ -85,9 +95,37 @@ func (a *admission) leave(addr netip.Addr) {
 	if !addr.IsValid() {
 		return
 	}
-	if a.byPeer[key]--; a.byPeer[key] == 0 {
+	n := a.byPeer[key]
+	n.open--
+	a.note(key, n)
+}
+
+// note keeps what is counted of a peer as long as it has a connection open: so
+// there are never more of them than connections.
+func (a *admission) note(key netip.Addr, n tally) {
+	if n.open > 0 {
+		a.byPeer[key] = n
+	} else {
 		delete(a.byPeer, key)
 	}
+}
+
+// peers is what is counted of each peer.
+func (a *admission) peers() map[netip.Addr]tally {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return maps.Clone(a.byPeer)
+}
+
+// crowd is how many connections are open, from how many peers, and of the peer
+// that has most.
+func (a *admission) crowd() (open, peers, most int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, n := range a.byPeer {
+		most = max(most, n.open)
+	}
+	return a.open, len(a.byPeer), most
 }
 
 // busy reports whether more than 80 % of the connections allowed are open.

@@ -6,15 +6,20 @@ import (
 	"github.com/incoming-mx/incoming/telemetry"
 )
 
-// depthEvery is how often the queue's depth is told.
-const depthEvery = 5 * time.Second
+// gaugesEvery is how often it is told how much there is of what comes and goes.
+const gaugesEvery = 5 * time.Second
 
-// tellDepth tells the queue's depth until the drain.
-func (s *Server) tellDepth() {
-	tick := time.NewTicker(depthEvery)
+// tellGauges tells the queue's depth and the connections until the drain.
+func (s *Server) tellGauges() {
+	tick := time.NewTicker(gaugesEvery)
 	defer tick.Stop()
 	for {
-		s.hooks.QueueDepth(s.depth())
+		if s.hooks.QueueDepth != nil {
+			s.hooks.QueueDepth(s.depth())
+		}
+		if s.hooks.SessionCrowd != nil {
+			s.hooks.SessionCrowd(s.crowd())
+		}
 		select {
 		case <-tick.C:
 		case <-s.draining.Done():

@@ -151,8 +151,8 @@ func (s *Server) start(ctx context.Context) {
 	if s.pool != nil {
 		s.helpers.Go(func() { s.deliver(ctx) })
 	}
-	if s.hooks.QueueDepth != nil {
-		s.helpers.Go(s.tellDepth)
+	if s.hooks.QueueDepth != nil || s.hooks.SessionCrowd != nil {
+		s.helpers.Go(s.tellGauges)
 	}
 	go func() {
 		// Sessions are only begun by acceptors, so the order matters.

@@ -16,6 +16,7 @@ func shield(h telemetry.Hooks) telemetry.Hooks {
 		SessionAccepted:     shielded("session.accepted", h.SessionAccepted, tell),
 		SessionRejected:     shielded("session.rejected", h.SessionRejected, tell),
 		SessionClosed:       shielded("session.closed", h.SessionClosed, tell),
+		SessionCrowd:        shielded("session.crowd", h.SessionCrowd, tell),
 		SessionDialogue:     shielded("session.dialogue", h.SessionDialogue, tell),
 		MessageQueued:       shielded("message.queued", h.MessageQueued, tell),
 		MessageDiscarded:    shielded("message.discarded", h.MessageDiscarded, tell),

@@ -101,6 +101,7 @@ var carried = map[string]string{
 	"DeliveryResult":      "ID Attempt Outcome Reason Duration Age MailFrom Rcpts",
 	"DeliveryHeld":        "Held Failures Reason",
 	"DeliveryDead":        "ID Kind Reason Attempt MailFrom Rcpts",
+	"SessionCrowd":        "Max BusiestMax",
 	"QueueDepth":          "",
 	"QueueSwept":          "ID MailFrom Rcpts Reason Kind DeadAt",
 	"PolicyDecision":      "ID Peer Policy Stage Decision Reason Duration",

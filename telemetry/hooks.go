@@ -20,6 +20,7 @@ type Hooks struct {
 	SessionAccepted     func(SessionAccepted)
 	SessionRejected     func(SessionRejected)
 	SessionClosed       func(SessionClosed)
+	SessionCrowd        func(SessionCrowd)
 	SessionDialogue     func(SessionDialogue)
 	MessageQueued       func(MessageQueued)
 	MessageDiscarded    func(MessageDiscarded)
@@ -84,6 +85,14 @@ type SessionClosed struct {
 	Messages int // accepted in this session
 	BytesIn  int64
 	BytesOut int64
+}
+
+// SessionCrowd: how many connections there are, every 5 s. A peer is one IPv4
+// address or one IPv6 /64. Who the busiest is Server.Busiest tells.
+type SessionCrowd struct {
+	Open, Max           int // in all; Max is the limit then, 0 when there is none
+	Peers               int // with a connection open; those without an IP address are none
+	Busiest, BusiestMax int // of the peer that has most, and the limit of one
 }
 
 // SessionDialogue is one line of the dialogue, without message text; for

@@ -7,6 +7,7 @@ func Tee(hooks ...Hooks) Hooks {
 		SessionAccepted:     tee(hooks, func(h Hooks) func(SessionAccepted) { return h.SessionAccepted }),
 		SessionRejected:     tee(hooks, func(h Hooks) func(SessionRejected) { return h.SessionRejected }),
 		SessionClosed:       tee(hooks, func(h Hooks) func(SessionClosed) { return h.SessionClosed }),
+		SessionCrowd:        tee(hooks, func(h Hooks) func(SessionCrowd) { return h.SessionCrowd }),
 		SessionDialogue:     tee(hooks, func(h Hooks) func(SessionDialogue) { return h.SessionDialogue }),
 		MessageQueued:       tee(hooks, func(h Hooks) func(MessageQueued) { return h.MessageQueued }),
 		MessageDiscarded:    tee(hooks, func(h Hooks) func(MessageDiscarded) { return h.MessageDiscarded }),

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -136,7 +137,7 @@ func (d *daemon) drainTime() string {
 
 // controlled is what the control socket offers.
 func (d *daemon) controlled() control.Daemon {
-	return control.Daemon{Queue: operated{d.queue, d.log}, Stats: d.stats, Sessions: d.sessions, Reload: d.reloadNow}
+	return control.Daemon{Queue: operated{d.queue, d.log}, Stats: d.stats, Sessions: d.sessions, Busiest: d.busiest, Reload: d.reloadNow}
 }
 
 func (d *daemon) stats() control.Stats {
@@ -160,6 +161,23 @@ func (d *daemon) sessions() []control.Session {
 			State: string(s.State), InState: s.InState, Since: s.Since, Messages: s.Messages, BytesIn: s.BytesIn, BytesOut: s.BytesOut})
 	}
 	return sessions
+}
+
+func (d *daemon) busiest() []control.Peer {
+	peers := []control.Peer{}
+	for p := range d.server.Busiest() {
+		peers = append(peers, control.Peer{Peer: peerText(p.Peer), Sessions: p.Sessions, Refused: p.Refused, Messages: p.Messages,
+			BytesIn: p.BytesIn, BytesOut: p.BytesOut, Since: p.Since})
+	}
+	return peers
+}
+
+// peerText is an address as such, and a network with its length.
+func peerText(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
 }
 
 // openSpool opens the queue as cfg says. Its errors name the mend.

@@ -45,6 +45,14 @@ func (lg *logger) sessionClosed(e telemetry.SessionClosed) {
 		log("closed")
 }
 
+func (lg *logger) sessionCrowd(e telemetry.SessionCrowd) {
+	lg.at(slog.LevelDebug).
+		num("open", int64(e.Open)).
+		num("peers", int64(e.Peers)).
+		num("busiest", int64(e.Busiest)).
+		log("connections")
+}
+
 func (lg *logger) sessionDialogue(e telemetry.SessionDialogue) {
 	n := lg.at(slog.LevelDebug)
 	if n.off {

@@ -61,6 +61,7 @@ func New(l *slog.Logger, o *Options) telemetry.Hooks {
 		SessionAccepted:     lg.sessionAccepted,
 		SessionRejected:     lg.sessionRejected,
 		SessionClosed:       lg.sessionClosed,
+		SessionCrowd:        lg.sessionCrowd,
 		SessionDialogue:     lg.sessionDialogue,
 		MessageQueued:       lg.messageQueued,
 		MessageDiscarded:    lg.messageDiscarded,

@@ -81,6 +81,7 @@ func story(h telemetry.Hooks) {
 	telemetry.Emit(h.DeliveryHeld, telemetry.DeliveryHeld{Held: true, Failures: 16, Reason: errors.New("connection refused")})
 	telemetry.Emit(h.DeliveryHeld, telemetry.DeliveryHeld{})
 	telemetry.Emit(h.DeliveryDead, telemetry.DeliveryDead{ID: "01J00000000000000000000001", Kind: "spent", Reason: "too old: no route to b@y.example", Attempt: 9, MailFrom: "a@x.example", Rcpts: []string{"b@y.example"}})
+	telemetry.Emit(h.SessionCrowd, telemetry.SessionCrowd{Open: 12, Max: 1000, Peers: 3, Busiest: 9, BusiestMax: 50})
 	telemetry.Emit(h.QueueDepth, telemetry.QueueDepth{Ready: 1, Waiting: 2, Leased: 3, Dead: 4, Drafts: 5, OldestAge: time.Minute})
 	telemetry.Emit(h.QueueSwept, telemetry.QueueSwept{ID: "01J00000000000000000000001", MailFrom: "a@x.example", Rcpts: []string{"b@y.example"}, Reason: "no", Kind: "rejected", DeadAt: time.Unix(1700000000, 0)})
 	telemetry.Emit(h.SpoolError, telemetry.SpoolError{Op: "recover", Path: "spool/committed/x", ID: "x", Err: errors.New("meta.json is missing")})
@@ -153,6 +154,7 @@ func TestOneLineAnEventAtInfo(t *testing.T) {
 	h.PolicyDecision(telemetry.PolicyDecision{Decision: "discard"})
 	h.TLSHandshake(telemetry.TLSHandshake{})
 	h.QueueDepth(telemetry.QueueDepth{})
+	h.SessionCrowd(telemetry.SessionCrowd{})
 	h.SessionClosed(telemetry.SessionClosed{})
 	if s := got.take(); s != "" {
 		t.Errorf("logged at Info:\n%s", s)

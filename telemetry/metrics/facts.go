@@ -13,6 +13,7 @@ type facts struct {
 	connect, accepted, rejected, closed *counter
 	open                                *gauge
 	sessionSeconds                      *histogram
+	peers, busiest                      *gauge
 	received, sent                      *counter
 
 	queued, recipients    *counter
@@ -57,6 +58,8 @@ func newFacts(e *Exporter) facts {
 		rejected:       e.counter("session_rejected_total", "Replies of 4xx and 5xx: a connection, a command or a message refused.", "listener", "stage", "code", "policy"),
 		closed:         e.counter("session_closed_total", "Connections ended, by why.", "listener", "reason"),
 		open:           e.gauge("session_open", "Connections open now.", "listener"),
+		peers:          e.gauge("session_peers", "Addresses that connections are open from, IPv6 by /64."),
+		busiest:        e.gauge("session_busiest", "Connections open from the address that has most of them."),
 		sessionSeconds: e.histogram(slow, "session_duration_seconds", "How long connections lasted.", "listener"),
 		received:       e.counter("session_received_bytes_total", "Octets received from clients, counted when the connection ends.", "listener"),
 		sent:           e.counter("session_sent_bytes_total", "Octets sent to clients, counted when the connection ends.", "listener"),
@@ -102,6 +105,7 @@ func (f facts) hooks() telemetry.Hooks {
 		SessionAccepted:     func(e telemetry.SessionAccepted) { f.accepted.inc(e.Listener) },
 		SessionRejected:     f.onRejected,
 		SessionClosed:       f.onClosed,
+		SessionCrowd:        f.onCrowd,
 		MessageQueued:       f.onQueued,
 		MessageDiscarded:    func(e telemetry.MessageDiscarded) { f.discarded.inc(e.Policy) },
 		MessageEnqueueError: func(e telemetry.MessageEnqueueError) { f.notQueued.inc(e.Reason) },
@@ -139,6 +143,11 @@ func (f facts) onClosed(e telemetry.SessionClosed) {
 	f.sessionSeconds.observe(e.Duration.Seconds(), e.Listener)
 	f.received.add(float64(e.BytesIn), e.Listener)
 	f.sent.add(float64(e.BytesOut), e.Listener)
+}
+
+func (f facts) onCrowd(e telemetry.SessionCrowd) {
+	f.peers.set(float64(e.Peers))
+	f.busiest.set(float64(e.Busiest))
 }
 
 func (f facts) onQueued(e telemetry.MessageQueued) {

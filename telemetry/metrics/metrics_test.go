@@ -138,11 +138,16 @@ func TestEveryFactHasAMetric(t *testing.T) {
 	})
 }
 
-// some is an event of a type: its zero, but held where that makes the difference.
+// some is an event of a type: its zero, but held, or of one, where that makes the difference.
 func some(event reflect.Type) reflect.Value {
 	e := reflect.New(event).Elem()
 	if held := e.FieldByName("Held"); held.IsValid() {
 		held.SetBool(true)
+	}
+	for _, name := range []string{"Peers", "Busiest"} {
+		if count := e.FieldByName(name); count.IsValid() {
+			count.SetInt(1)
+		}
 	}
 	return e
 }
@@ -197,6 +202,7 @@ func TestWhatIsCounted(t *testing.T) {
 	h.DeliveryResult(telemetry.DeliveryResult{Outcome: "retry", Age: time.Minute})
 	h.DeliveryHeld(telemetry.DeliveryHeld{Held: true})
 	h.DeliveryDead(telemetry.DeliveryDead{Kind: "spent"})
+	h.SessionCrowd(telemetry.SessionCrowd{Open: 12, Max: 1000, Peers: 3, Busiest: 9, BusiestMax: 50})
 	h.QueueDepth(telemetry.QueueDepth{Ready: 1, Waiting: 2, Leased: 3, Dead: 4, Drafts: 5, OldestAge: time.Minute})
 	h.QueueSwept(telemetry.QueueSwept{Kind: "rejected"})
 	h.PolicyDecision(telemetry.PolicyDecision{Policy: "rate_limit", Stage: "mail", Decision: "tempfail"})
@@ -216,6 +222,8 @@ func TestWhatIsCounted(t *testing.T) {
 		`incoming_session_rejected_total{code="other",listener="mx",policy="",stage="rcpt"} 1`,
 		`incoming_session_closed_total{listener="mx",reason="quit"} 1`,
 		`incoming_session_open{listener="mx"} 1`,
+		`incoming_session_peers 3`,
+		`incoming_session_busiest 9`,
 		`incoming_session_duration_seconds_sum{listener="mx"} 3`,
 		`incoming_session_received_bytes_total{listener="mx"} 700`,
 		`incoming_session_sent_bytes_total{listener="mx"} 300`,

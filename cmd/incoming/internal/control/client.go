@@ -186,6 +186,13 @@ func (c *Client) Sessions(ctx context.Context) ([]Session, error) {
 	return s, err
 }
 
+// Busiest is who has connections open, the one with most first.
+func (c *Client) Busiest(ctx context.Context) ([]Peer, error) {
+	var p []Peer
+	err := c.call(ctx, "busiest", struct{}{}, &p)
+	return p, err
+}
+
 // Reload makes the daemon read its configuration, lists and certificates again.
 func (c *Client) Reload(ctx context.Context) (*Report, error) {
 	var r Report

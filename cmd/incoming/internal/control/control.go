@@ -28,6 +28,17 @@ type Session struct {
 	BytesOut int64     `json:"bytes_out"`
 }
 
+// Peer is what one address, or one IPv6 /64, has open.
+type Peer struct {
+	Peer     string    `json:"peer"`
+	Sessions int       `json:"sessions"`
+	Refused  int64     `json:"refused"` // connections, for the limit of one address
+	Messages int       `json:"messages"`
+	BytesIn  int64     `json:"bytes_in"`
+	BytesOut int64     `json:"bytes_out"`
+	Since    time.Time `json:"since"`
+}
+
 // Change is one option that a reload found changed.
 type Change struct {
 	Key     string `json:"key"`
@@ -56,6 +67,7 @@ type Daemon struct {
 	Queue    queue.Inspector
 	Stats    func() Stats
 	Sessions func() []Session
+	Busiest  func() []Peer // the busiest first
 	Reload   func(context.Context) (*Report, error)
 }
 

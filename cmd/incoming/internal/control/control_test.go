@@ -99,6 +99,7 @@ func start(t *testing.T, f *fake) *Client {
 			return Stats{Depth: queue.Depth{Ready: 2, Dead: 1, Oldest: time.Unix(5, 0).UTC()}, Paused: f.paused, Held: true}
 		},
 		Sessions: func() []Session { return []Session{{ID: "s1", Peer: "192.0.2.1:5"}} },
+		Busiest:  func() []Peer { return []Peer{{Peer: "2001:db8::/64", Sessions: 3, Refused: 7}} },
 		Reload: func(context.Context) (*Report, error) {
 			if f.paused {
 				return nil, errors.New("incoming.toml:3:1: unknown key x")
@@ -207,6 +208,9 @@ func TestActsAreDone(t *testing.T) {
 	}
 	if ss, err := c.Sessions(t.Context()); err != nil || len(ss) != 1 || ss[0].ID != "s1" {
 		t.Errorf("sessions: %+v, %v", ss, err)
+	}
+	if ps, err := c.Busiest(t.Context()); err != nil || len(ps) != 1 || ps[0].Sessions != 3 || ps[0].Refused != 7 {
+		t.Errorf("busiest: %+v, %v", ps, err)
 	}
 	if r, err := c.Reload(t.Context()); err != nil || len(r.Changes) != 1 {
 		t.Errorf("reload: %+v, %v", r, err)

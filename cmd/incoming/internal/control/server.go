@@ -49,6 +49,7 @@ func (d Daemon) handler() http.Handler {
 	handle(mux, "resume", func(ctx context.Context, _ struct{}) (any, error) { return nil, d.Queue.Resume(ctx) })
 	handle(mux, "stats", func(context.Context, struct{}) (any, error) { return d.Stats(), nil })
 	handle(mux, "sessions", func(context.Context, struct{}) (any, error) { return d.Sessions(), nil })
+	handle(mux, "busiest", func(context.Context, struct{}) (any, error) { return d.Busiest(), nil })
 	handle(mux, "reload", func(ctx context.Context, _ struct{}) (any, error) { return d.Reload(ctx) })
 	return mux
 }
