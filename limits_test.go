@@ -230,6 +230,7 @@ func TestARefusedConnectionCostsNoGoroutine(t *testing.T) {
 		c.Close()
 		want = append(want, "connect true", "rejected true", "closed true")
 	}
+	waitFor(t, "all to be told", func() bool { return len(j.all()) == len(want) })
 	held.Close()
 	j.await(t, "closed false")
 	if got := j.all(); !slices.Equal(got, append(want, "closed false")) {
