@@ -106,6 +106,8 @@ func refusals(t *testing.T) map[string]refusing {
 		"denied at connect":    {cfg: list("deny network 127.0.0.0/8")},
 		"denied":               {cfg: list("deny sender a@example.net"), say: "TX|QUIT"},
 		"too often":            {cfg: asks(policy.RateLimit(&policy.RateLimitOptions{Count: 1})), say: "TX|RSET|MAIL FROM:<>|QUIT"},
+		"a domain too often":   {cfg: asks(policy.RateLimit(&policy.RateLimitOptions{SenderCount: 1})), say: "TX|RSET|MAIL FROM:<c@example.net>|QUIT"},
+		"a mailbox too often":  {cfg: asks(policy.RateLimit(&policy.RateLimitOptions{RecipientCount: 1})), say: "TX|RSET|TX|QUIT"},
 		"a bare name":          {cfg: asks(policy.RequireHello()), say: "EHLO x|MAIL FROM:<>|QUIT"},
 		"too large for policy": {cfg: asks(policy.MaxSize(10)), say: "HI|MAIL FROM:<> SIZE=11|QUIT"},
 		"a broken policy":      {cfg: asks(broken), say: "TX|QUIT"},

@@ -290,7 +290,7 @@ func TestRateLimitWindowTrulySlides(t *testing.T) {
 					refused++
 				}
 			}
-			c := l.idle.Front().Value.(*client)
+			c := l.own.sorts[RateClient].idle.Front().Value.(*rated)
 			if len(c.hits) > count {
 				t.Errorf("limit %d keeps %d hits", count, len(c.hits))
 			}
@@ -384,7 +384,7 @@ func TestRateLimitForgetsThoseWhoseWindowHasPassed(t *testing.T) {
 		for range 100 {
 			ask(t, l, StageMail, from(t, "192.0.2.1"))
 		}
-		if l.Len() != 1 || l.idle.Len() != 1 {
+		if l.Len() != 1 || l.own.sorts[RateClient].idle.Len() != 1 {
 			t.Errorf("%d entries are left", l.Len())
 		}
 	})

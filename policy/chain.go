@@ -63,8 +63,8 @@ func NewChain(policies []Policy, o *ChainOptions) *Chain {
 			name = fmt.Sprintf("%s_%d", name, taken[name])
 		}
 		p = unnamed(p)
-		_, inline := p.(interface{ neverWaits() })
-		c.links = append(c.links, &link{policy: p, name: name, inline: inline})
+		own, ok := p.(interface{ neverWaits() bool })
+		c.links = append(c.links, &link{policy: p, name: name, inline: ok && own.neverWaits()})
 	}
 	return c
 }

@@ -10,8 +10,8 @@ func MaxSize(n int64) Policy { return maxSize(n) }
 
 type maxSize int64
 
-func (maxSize) neverWaits()  {}
-func (maxSize) Name() string { return "max_size" }
+func (maxSize) neverWaits() bool { return true }
+func (maxSize) Name() string     { return "max_size" }
 
 func (n maxSize) Check(_ context.Context, stage Stage, t *Transaction) error {
 	var size int64

@@ -57,7 +57,8 @@ func on(name string, stage Stage, check func(context.Context, *Transaction) erro
 	return &at{name: name, stage: stage, check: check}
 }
 
-func (p *at) Name() string { return p.name }
+func (p *at) Name() string          { return p.name }
+func (p *at) asks(stage Stage) bool { return stage == p.stage }
 
 func (p *at) Check(ctx context.Context, stage Stage, t *Transaction) error {
 	if stage != p.stage {
@@ -68,6 +69,6 @@ func (p *at) Check(ctx context.Context, stage Stage, t *Transaction) error {
 
 // asksAt reports whether p has anything to ask at a stage, as far as is known.
 func asksAt(p Policy, stage Stage) bool {
-	a, ok := p.(*at)
-	return !ok || a.stage == stage
+	a, ok := p.(interface{ asks(Stage) bool })
+	return !ok || a.asks(stage)
 }

@@ -1,75 +1,101 @@
 package policy
 
 import (
-	"container/list"
 	"context"
 	"fmt"
 	"net/netip"
-	"sync"
 	"time"
+
+	"github.com/incoming-mx/incoming/internal/mailbox"
+	"github.com/incoming-mx/incoming/smtp"
 )
 
 // RateLimitOptions bounds a RateLimiter. Zero is the default in parentheses,
 // negative is none.
 type RateLimitOptions struct {
-	Count   int           // (5) MAIL commands of one client in Window
-	Window  time.Duration // (60 s)
-	Entries int           // (100 000) clients remembered; past it the idlest is forgotten
+	Count          int           // (5) MAIL commands of one client in Window
+	SenderCount    int           // (none) MAIL commands with one sender's domain in Window, of all clients
+	RecipientCount int           // (none) RCPT commands for one recipient in Window, of all clients
+	Window         time.Duration // (60 s)
+	Entries        int           // (100 000) remembered of clients, of domains, of recipients; past it the idlest is forgotten
+
+	// Shared is where several nodes count together; nil: this process counts
+	// by itself. While it fails each process counts by itself, so that mail
+	// goes on and is still limited.
+	Shared RateCounter
+	// OnShared is told when Shared begins to fail, and with nil when it is
+	// well again; nil logs both to slog.Default. It must not block.
+	OnShared func(err error)
 }
 
-// RateLimiter refuses MAIL with 450 4.7.1 once a client has used up its count
-// in the time that has just passed: the window truly slides, and at each moment
-// no more than Count of a client's MAIL commands of the last Window were let
-// through. What is refused does not count, so that a client that goes on trying
-// gets its share. A client is an IPv4 address or an IPv6 /64; a peer without an
-// IP address is local and not limited.
+// RateLimiter refuses with 450 who has used up a count in the time that has just
+// passed: a client at MAIL (4.7.1), a sender's domain at MAIL (4.7.1), a
+// recipient at RCPT (4.2.1). The window truly slides: at each moment no more than
+// the count were let through in the last Window. What is refused does not count,
+// so that who goes on trying gets its share.
 //
-// It costs about 200 octets a client and 8 for each of its counted MAILs, and
-// forgets clients whose window has passed as it is asked: it needs no Close.
-// Its name is rate_limit.
+// A client is an IPv4 address or an IPv6 /64; a peer without an IP address is
+// local and not limited. Domains are compared by A-label and without case,
+// recipients also without case. The null sender has no domain: bounces are
+// limited by client and recipient only.
+//
+// Counting in this process costs about 200 octets a client, domain or recipient
+// and 8 for each that was let through, and forgets those whose window has passed
+// as it is asked: it needs no Close. Its name is rate_limit.
 type RateLimiter struct {
-	count   int
-	window  time.Duration
-	entries int
-	start   time.Time
+	count, senders, recipients int // 0: no limit
+	window                     time.Duration
 
-	mu      sync.Mutex
-	clients map[netip.Prefix]*list.Element // of *client
-	idle    *list.List                     // last asked in front, idlest at the back
+	own    *rateTable
+	shared *sharedRates // nil: there is none
 }
 
-// client is one client's MAILs that were let through, oldest first, as time
-// since start. They are a ring that grows to count as it is needed.
-type client struct {
-	key  netip.Prefix
-	hits []time.Duration
-	head int // the oldest
-	n    int
+// RateUse is one use of what is limited.
+type RateUse struct {
+	Of    string // RateClient, RateSender or RateRecipient
+	Key   string // which one: "192.0.2.1/32", "2001:db8::/64", "example.net", "b@example.org"
+	Count int    // how many are let through in a window
 }
 
-// sweepAtOnce is how many idle clients are forgotten, at most, each time the
-// limiter is asked: more than can be added, so that the table shrinks.
-const sweepAtOnce = 2
+// What RateUse.Of may be.
+const (
+	RateClient    = "client"
+	RateSender    = "sender"
+	RateRecipient = "recipient"
+)
+
+// RateCounter is where uses are counted. One that several nodes reach lets them
+// share a limit.
+type RateCounter interface {
+	// Take counts each of the uses, if none has had its Count in the window that
+	// has just passed, and returns -1; else it counts none of them, and returns
+	// the index of one that has. It is called from many sessions at once, and is
+	// to return soon after ctx ends, which is within a second.
+	Take(ctx context.Context, window time.Duration, uses []RateUse) (over int, err error)
+}
 
 // RateLimit makes a RateLimiter; nil options are the defaults.
 func RateLimit(o *RateLimitOptions) *RateLimiter {
-	l := &RateLimiter{
-		count: 5, window: time.Minute, entries: 100_000,
-		start:   time.Now(),
-		clients: make(map[netip.Prefix]*list.Element),
-		idle:    list.New(),
-	}
 	if o == nil {
-		return l
+		o = new(RateLimitOptions)
 	}
+	l := &RateLimiter{count: 5, senders: max(o.SenderCount, 0), recipients: max(o.RecipientCount, 0), window: time.Minute}
 	if o.Count != 0 {
-		l.count = o.Count
+		l.count = max(o.Count, 0)
 	}
 	if o.Window != 0 {
 		l.window = o.Window
 	}
+	if l.window < 0 {
+		l.count, l.senders, l.recipients = 0, 0, 0
+	}
+	entries := 100_000
 	if o.Entries != 0 {
-		l.entries = o.Entries
+		entries = o.Entries
+	}
+	l.own = newRateTable(entries)
+	if o.Shared != nil {
+		l.shared = &sharedRates{counter: o.Shared, tell: o.OnShared}
 	}
 	return l
 }
@@ -77,91 +103,62 @@ func RateLimit(o *RateLimitOptions) *RateLimiter {
 // Name is "rate_limit".
 func (l *RateLimiter) Name() string { return "rate_limit" }
 
-func (*RateLimiter) neverWaits() {}
+func (l *RateLimiter) neverWaits() bool { return l.shared == nil }
 
-// Check counts at StageMail.
-func (l *RateLimiter) Check(_ context.Context, stage Stage, t *Transaction) error {
-	if stage != StageMail || l.count < 0 || l.window < 0 || !t.Peer.IsValid() {
+func (l *RateLimiter) asks(stage Stage) bool {
+	return stage == StageMail && l.count+l.senders > 0 || stage == StageRcpt && l.recipients > 0
+}
+
+// Check counts at StageMail and StageRcpt.
+func (l *RateLimiter) Check(ctx context.Context, stage Stage, t *Transaction) error {
+	if !l.asks(stage) {
 		return nil
 	}
-	if l.take(clientOf(t.Peer.Addr())) {
-		return nil
-	}
-	return fmt.Errorf("more than %d in %v: %w", l.count, l.window, replyTooOften)
-}
-
-// Len is the number of clients remembered.
-func (l *RateLimiter) Len() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.clients)
-}
-
-// take counts one MAIL of a client, if it has any left.
-func (l *RateLimiter) take(key netip.Prefix) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := time.Since(l.start)
-	l.sweep(now)
-	e := l.clients[key]
-	if e == nil {
-		if l.entries > 0 && len(l.clients) >= l.entries {
-			l.forget(l.idle.Back())
+	var room [2]RateUse
+	uses := room[:0]
+	switch stage {
+	case StageMail:
+		if l.count > 0 && t.Peer.IsValid() {
+			uses = append(uses, RateUse{RateClient, clientOf(t.Peer.Addr()).String(), l.count})
 		}
-		e = l.idle.PushFront(&client{key: key})
-		l.clients[key] = e
-	} else {
-		l.idle.MoveToFront(e)
-	}
-	c := e.Value.(*client)
-	c.expire(now - l.window)
-	if c.n >= l.count {
-		return false
-	}
-	c.add(now, l.count)
-	return true
-}
-
-// sweep forgets a few of those that were asked longest ago, once nothing of
-// theirs counts any more.
-func (l *RateLimiter) sweep(now time.Duration) {
-	for range sweepAtOnce {
-		e := l.idle.Back()
-		if e == nil || e.Value.(*client).newest() > now-l.window {
-			return
+		if l.senders > 0 && t.From.Domain != "" {
+			uses = append(uses, RateUse{RateSender, mailbox.Fold(t.From.Domain), l.senders})
 		}
-		l.forget(e)
+	case StageRcpt:
+		to := t.Rcpt().Path
+		uses = append(uses, RateUse{RateRecipient, mailbox.Local(to.Local) + "@" + mailbox.Fold(to.Domain), l.recipients})
 	}
-}
-
-func (l *RateLimiter) forget(e *list.Element) {
-	delete(l.clients, e.Value.(*client).key)
-	l.idle.Remove(e)
-}
-
-// expire drops the hits at or before a time.
-func (c *client) expire(until time.Duration) {
-	for c.n > 0 && c.hits[c.head] <= until {
-		c.head = (c.head + 1) % len(c.hits)
-		c.n--
+	if over := l.take(ctx, uses); over >= 0 {
+		u := uses[over]
+		return fmt.Errorf("more than %d of the %s %s in %v: %w", u.Count, u.Of, u.Key, l.window, tooOften(u.Of))
 	}
+	return nil
 }
 
-func (c *client) add(now time.Duration, most int) {
-	if c.n == len(c.hits) {
-		grown := make([]time.Duration, min(max(2*c.n, 1), most))
-		for i := range c.n {
-			grown[i] = c.hits[(c.head+i)%len(c.hits)]
+func tooOften(of string) *smtp.Reply {
+	switch of {
+	case RateSender:
+		return replySenderTooOften
+	case RateRecipient:
+		return replyRecipientTooOften
+	}
+	return replyTooOften
+}
+
+func (l *RateLimiter) take(ctx context.Context, uses []RateUse) (over int) {
+	if len(uses) == 0 {
+		return -1
+	}
+	if l.shared != nil {
+		if over, ok := l.shared.take(ctx, l.window, uses); ok {
+			return over
 		}
-		c.hits, c.head = grown, 0
 	}
-	c.hits[(c.head+c.n)%len(c.hits)] = now
-	c.n++
+	return l.own.take(l.window, uses)
 }
 
-// newest is when the last hit was; there is always one, for a client is made by
-// its first.
-func (c *client) newest() time.Duration { return c.hits[(c.head+c.n-1+len(c.hits))%len(c.hits)] }
+// Len is how many clients, domains and recipients this process remembers.
+func (l *RateLimiter) Len() int { return l.own.len() }
 
 func clientOf(a netip.Addr) netip.Prefix {
 	a = a.Unmap().WithZone("")

@@ -87,12 +87,7 @@ func (p *parts) policy(name string, cfg *config.Config, old *parts, log *slog.Lo
 			log.Info("access list read again", "file", cfg.AccessList.File, "rules", rules)
 		}})
 	case "rate_limit":
-		if old != nil && old.limiter != nil && old.limiter.made == cfg.RateLimit {
-			p.limiter = old.limiter
-		} else {
-			r := cfg.RateLimit
-			p.limiter = &limiter{made: r, policy: policy.RateLimit(&policy.RateLimitOptions{Count: r.Count.N, Window: r.Window.D, Entries: r.Entries.N})}
-		}
+		p.limiter = newLimiter(cfg, old)
 		return p.limiter.policy, nil
 	case "require_tls":
 		return policy.RequireTLS(), nil
@@ -104,6 +99,20 @@ func (p *parts) policy(name string, cfg *config.Config, old *parts, log *slog.Lo
 		return policy.MaxRecipients(cfg.MaxRecipients.Count.N), nil
 	}
 	return nil, fmt.Errorf("there is none by that name")
+}
+
+// newLimiter is the rate limit of cfg: the one before, when nothing of it has
+// changed.
+func newLimiter(cfg *config.Config, old *parts) *limiter {
+	r := cfg.RateLimit
+	if r.Count.N == 0 && !cfg.NamesPolicy("rate_limit") {
+		r.Count.N = -1 // it is only asked for another count
+	}
+	if old != nil && old.limiter != nil && old.limiter.made == r {
+		return old.limiter
+	}
+	return &limiter{made: r, policy: policy.RateLimit(&policy.RateLimitOptions{Count: r.Count.N, SenderCount: r.SenderCount.N,
+		RecipientCount: r.RecipientCount.N, Window: r.Window.D, Entries: r.Entries.N})}
 }
 
 // serverConfig is cfg as the server takes it; the Queue is still to be set.

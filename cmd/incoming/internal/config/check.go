@@ -153,6 +153,12 @@ func (c *Config) Secrets() ([]string, error) {
 
 func (c *Config) names(policy string) bool { return slices.Contains(c.PolicyOrder(), policy) }
 
+// NamesPolicy reports whether policies has that name: not merely that its keys are
+// set.
+func (c *Config) NamesPolicy(name string) bool {
+	return slices.ContainsFunc(c.Policies, func(p Policy) bool { return p.String() == name })
+}
+
 // PolicyOrder is the policies to ask, in order: those named, then those whose
 // keys are set.
 func (c *Config) PolicyOrder() []string {
@@ -162,7 +168,7 @@ func (c *Config) PolicyOrder() []string {
 	}
 	configured := map[string]bool{
 		"access_list":    c.AccessList.File != "",
-		"rate_limit":     c.RateLimit.Count.N > 0,
+		"rate_limit":     c.RateLimit.Limits(),
 		"max_size":       c.MaxSize.Size.N > 0,
 		"max_recipients": c.MaxRecipients.Count.N > 0,
 	}

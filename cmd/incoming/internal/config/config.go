@@ -122,9 +122,16 @@ type Command struct {
 
 // RateLimit is [rate_limit].
 type RateLimit struct {
-	Count   Count    `toml:"count"`
-	Window  Duration `toml:"window"`
-	Entries Count    `toml:"entries"`
+	Count          Count    `toml:"count"`
+	SenderCount    Count    `toml:"sender_count"`
+	RecipientCount Count    `toml:"recipient_count"`
+	Window         Duration `toml:"window"`
+	Entries        Count    `toml:"entries"`
+}
+
+// Limits reports whether any of its counts is set.
+func (r RateLimit) Limits() bool {
+	return r.Count.N > 0 || r.SenderCount.N > 0 || r.RecipientCount.N > 0
 }
 
 // AccessList is [access_list].
