@@ -1,6 +1,7 @@
 package incoming
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -75,20 +76,30 @@ func (l Listener) check() error {
 			return fmt.Errorf("address %q is not host:port: %w", l.Address, err)
 		}
 	}
-	files := l.CertFile != "" || l.KeyFile != ""
+	files := len(l.certificates()) > 0
 	switch {
 	case l.TLS < TLSDisabled || l.TLS > TLSImplicit:
 		return fmt.Errorf("unknown TLS mode %d", l.TLS)
 	case l.TLS == TLSDisabled && (files || l.TLSConfig != nil):
 		return errors.New("there is a certificate, but TLS is disabled")
+	case l.TLSConfig != nil && l.TLSMin != 0:
+		return errors.New("both TLSConfig, which has a MinVersion, and TLSMin are given")
 	case l.TLS == TLSDisabled, l.TLSConfig != nil && !files:
 		return nil
 	case l.TLSConfig != nil:
 		return errors.New("both TLSConfig and certificate files are given")
-	case l.CertFile == "":
+	case l.TLSMin != 0 && (l.TLSMin < tls.VersionTLS10 || l.TLSMin > tls.VersionTLS13):
+		return fmt.Errorf("TLSMin: there is no TLS version %#04x", l.TLSMin)
+	case !files:
 		return errors.New("TLS wants a certificate: no certificate file is given")
-	case l.KeyFile == "":
-		return errors.New("TLS wants a certificate: no key file is given")
+	}
+	for _, f := range l.certificates() {
+		switch {
+		case f.CertFile == "":
+			return errors.New("TLS wants a certificate: no certificate file is given")
+		case f.KeyFile == "":
+			return errors.New("TLS wants a certificate: no key file is given")
+		}
 	}
 	return nil
 }

@@ -82,11 +82,25 @@ type Listener struct {
 	// TLS is the listener's mode.
 	TLS TLSMode
 	// CertFile and KeyFile are PEM files, read by New and again when they
-	// change. Required unless TLS is TLSDisabled or TLSConfig is set.
+	// change. This certificate is for each client that asks for no name that
+	// another one has. Required, or Certificates in their place, unless TLS is
+	// TLSDisabled or TLSConfig is set.
 	CertFile, KeyFile string
-	// TLSConfig is used in place of the files. It is copied; TLS 1.2 is the
-	// floor unless its MinVersion says otherwise, and session tickets are
-	// off whatever it says.
+	// Certificates are for clients that ask for one of their DNS names
+	// (subjectAltName; a wildcard is for one label). Of several for one name
+	// a client is shown the first whose kind of key it can use. Without
+	// CertFile the first is for all other clients too.
+	Certificates []CertificateFiles
+	// TLSMin is the oldest TLS version to speak, tls.VersionTLS10 to
+	// tls.VersionTLS13; 0 is TLS 1.2. Below that, what old devices may need
+	// is taken too: ciphers with an RSA key exchange.
+	TLSMin uint16
+	// SessionTickets lets clients resume sessions. Large senders have given
+	// up on servers that send tickets: golang/go#70232.
+	SessionTickets bool
+	// TLSConfig is used in place of the files and TLSMin. It is copied; TLS
+	// 1.2 is the floor unless its MinVersion says otherwise, and it sends
+	// session tickets only with SessionTickets.
 	TLSConfig *tls.Config
 	// Net, when set, is used instead of listening on Address: the server
 	// closes it.

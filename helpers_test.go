@@ -3,6 +3,7 @@ package incoming_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -236,6 +237,7 @@ func eventHooks(j *journal) telemetry.Hooks {
 		LimitHit:            func(e telemetry.LimitHit) { j.add("limit " + e.Limit) },
 		SmugglingBlocked:    func(e telemetry.SmugglingBlocked) { j.add("smuggling " + e.What) },
 		TLSHandshake:        func(e telemetry.TLSHandshake) { j.add("tls " + e.Version) },
+		TLSCertificate:      func(e telemetry.TLSCertificate) { j.add(fmt.Sprintf("certificate %d %v", e.Number, e.NotAfter)) },
 		Trouble:             func(e telemetry.Trouble) { j.add("trouble " + e.Kind) },
 		Panic:               func(e telemetry.Panic) { j.add("panic " + e.Where) },
 	}

@@ -3,6 +3,11 @@ package incoming
 import (
 	"crypto/tls"
 	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/incoming-mx/incoming/policy"
@@ -72,12 +77,40 @@ func rejection(who telemetry.Session, r smtp.Refusal) telemetry.SessionRejected 
 }
 
 func handshake(who telemetry.Session, state *tls.ConnectionState, took time.Duration, err error) telemetry.TLSHandshake {
-	e := telemetry.TLSHandshake{Session: who, Duration: took, Err: err}
+	e := telemetry.TLSHandshake{Session: who, Duration: took, Err: err, Reason: handshakeFailure(err)}
 	if state != nil && state.Version != 0 {
 		e.Version, e.Cipher = tls.VersionName(state.Version), tls.CipherSuiteName(state.CipherSuite)
 		e.ServerName = state.ServerName
 	}
 	return e
+}
+
+// handshakeFailure is why a handshake failed, in a word; "" when it did not.
+func handshakeFailure(err error) string {
+	var record tls.RecordHeaderError
+	var op *net.OpError
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, smtp.ErrNoTurn):
+		return "turn"
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return "timeout"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "eof"
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "reset"
+	case errors.As(err, &record):
+		return "not_tls"
+	case errors.As(err, &op) && op.Op == "remote error":
+		return "alert"
+	// The others crypto/tls tells apart by their text alone.
+	case strings.Contains(err.Error(), "unsupported versions"):
+		return "version"
+	case strings.Contains(err.Error(), "cipher suite"):
+		return "cipher"
+	}
+	return "error"
 }
 
 // decided is a policy.ChainOptions' OnDecision.

@@ -23,7 +23,7 @@ type endpoint struct {
 	// How its sessions do TLS; nil in clear. Changed by Reload, which holds
 	// Server.reload.
 	tls   *tls.Config
-	certs *certFiles // nil when the certificate is not from files
+	certs *certificates // nil when they are not from files
 }
 
 func (s *Server) newEndpoint(l Listener) (*endpoint, error) {
@@ -33,16 +33,16 @@ func (s *Server) newEndpoint(l Listener) (*endpoint, error) {
 		return ep, nil
 	case l.TLSConfig != nil:
 		var err error
-		ep.tls, err = adoptTLS(l.TLSConfig)
+		ep.tls, err = l.givenTLSConfig()
 		return ep, err
 	}
-	pair, err := readPair(certNames{l.CertFile, l.KeyFile})
+	files, err := readCertificates(l.certificates())
 	if err != nil {
 		return nil, err
 	}
-	ep.certs = &certFiles{listener: l.Name, trouble: s.hooks.Trouble}
-	ep.certs.replace(pair)
-	ep.tls = ep.certs.tlsConfig()
+	ep.certs = s.newCertificates(l.Name)
+	ep.certs.replace(files)
+	ep.tls = l.tlsConfig(ep.certs)
 	return ep, nil
 }
 

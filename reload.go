@@ -9,9 +9,10 @@ import (
 
 // Reload makes new sessions go by cfg: its Hostname, Domains, Recipient,
 // Policies, Limits, Timeouts, RejectBareNewline, Lenient, and of its Listeners
-// Proxy and the certificates, whose files are read again. It is all or nothing:
-// an error leaves everything as it was. Running sessions keep what they began
-// with; the limits of connections count for whoever comes next.
+// Proxy, TLSMin, SessionTickets and the certificates, whose files are read again.
+// It is all or nothing: an error leaves everything as it was. Running sessions
+// keep what they began with; the limits of connections count for whoever comes
+// next.
 //
 // Listeners nil stays as it is, certificates read again. Otherwise they must be
 // the running ones by name, address and TLS mode: what differs is in the error
@@ -71,8 +72,8 @@ func (s *Server) sameListeners(now []Listener) error {
 type freshTLS struct {
 	conf  Listener
 	tls   *tls.Config
-	certs *certFiles
-	pair  *loadedPair // for certs; nil when there are none
+	certs *certificates
+	files []*certFile // for certs; nil when there are none
 }
 
 func (s *Server) freshTLS(now []Listener) (map[*endpoint]freshTLS, error) {
@@ -95,18 +96,22 @@ func (s *Server) freshTLS(now []Listener) (map[*endpoint]freshTLS, error) {
 
 func (s *Server) freshFor(ep *endpoint, l Listener) (freshTLS, error) {
 	if l.TLSConfig != nil {
-		conf, err := adoptTLS(l.TLSConfig)
+		conf, err := l.givenTLSConfig()
 		return freshTLS{conf: l, tls: conf}, err
 	}
-	pair, err := readPair(certNames{l.CertFile, l.KeyFile})
+	files, err := readCertificates(l.certificates())
 	if err != nil {
 		return freshTLS{}, err
 	}
-	if ep.certs != nil {
-		return freshTLS{conf: l, tls: ep.tls, certs: ep.certs, pair: &pair}, nil
+	f := freshTLS{conf: l, tls: ep.tls, certs: ep.certs, files: files}
+	if f.certs == nil {
+		f.certs = s.newCertificates(ep.name)
 	}
-	certs := &certFiles{listener: ep.name, trouble: s.hooks.Trouble}
-	return freshTLS{conf: l, tls: certs.tlsConfig(), certs: certs, pair: &pair}, nil
+	// As long as it is the same one, tickets of before are good.
+	if f.certs != ep.certs || l.TLSMin != ep.conf.TLSMin || l.SessionTickets != ep.conf.SessionTickets {
+		f.tls = l.tlsConfig(f.certs)
+	}
+	return f, nil
 }
 
 // swap puts it all into force.
@@ -122,9 +127,15 @@ func (s *Server) swap(cfg Config, fresh map[*endpoint]freshTLS) error {
 		}
 		return fmt.Errorf("incoming: reload: %w", err)
 	}
-	for _, f := range fresh {
-		if f.pair != nil {
-			f.certs.replace(*f.pair)
+	for ep, f := range fresh {
+		switch {
+		case f.files != nil:
+			f.certs.replace(f.files)
+			if f.certs != ep.certs {
+				f.certs.begin()
+			}
+		case ep.certs != nil:
+			ep.certs.end()
 		}
 	}
 	s.admission.setLimits(set.limits)
@@ -134,7 +145,8 @@ func (s *Server) swap(cfg Config, fresh map[*endpoint]freshTLS) error {
 		ep.conf.Proxy = set.proxy[ep.name]
 	}
 	for ep, f := range fresh {
-		ep.conf.CertFile, ep.conf.KeyFile, ep.conf.TLSConfig = f.conf.CertFile, f.conf.KeyFile, f.conf.TLSConfig
+		ep.conf.CertFile, ep.conf.KeyFile, ep.conf.Certificates = f.conf.CertFile, f.conf.KeyFile, f.conf.Certificates
+		ep.conf.TLSMin, ep.conf.SessionTickets, ep.conf.TLSConfig = f.conf.TLSMin, f.conf.SessionTickets, f.conf.TLSConfig
 		ep.certs = f.certs
 	}
 	s.old = append(inUse(s.old), s.set)

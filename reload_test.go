@@ -115,8 +115,10 @@ func TestReloadIsAllOrNothing(t *testing.T) {
 		c.StartTLS(ca.ClientConfig("localhost"))
 	}
 	for _, l := range srv.Status().Listeners {
-		if l.Stale {
-			t.Errorf("listener %s is stale", l.Name)
+		for _, c := range l.Certificates {
+			if c.Err != nil {
+				t.Errorf("listener %s: %v", l.Name, c.Err)
+			}
 		}
 	}
 }
@@ -155,10 +157,10 @@ func TestReloadReadsCertificatesAgain(t *testing.T) {
 	shake(dial(), second)
 	shake(waiting, second)
 	running.Play("C: NOOP\nS: 250")
-	if l := srv.Status().Listeners[0]; !l.NotAfter.Equal(second.TLS.Leaf.NotAfter) || l.Stale {
-		t.Errorf("status %+v", l)
+	if c := srv.Status().Listeners[0].Certificates[0]; !c.NotAfter.Equal(second.TLS.Leaf.NotAfter) || c.Err != nil || c.File != cert {
+		t.Errorf("status %+v", c)
 	}
-	j.await(t, "trouble certificate")
+	j.await(t, "certificate 1 "+second.TLS.Leaf.NotAfter.String())
 
 	// Other files.
 	moved := mx

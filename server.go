@@ -151,6 +151,7 @@ func (s *Server) start(ctx context.Context) {
 	if s.pool != nil {
 		s.helpers.Go(func() { s.deliver(ctx) })
 	}
+	s.helpers.Go(s.watch)
 	if s.hooks.QueueDepth != nil || s.hooks.SessionCrowd != nil {
 		s.helpers.Go(s.tellGauges)
 	}

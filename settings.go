@@ -87,7 +87,8 @@ func (s *Server) wireConfig(set *settings, ep *endpoint, rejectBare, lenient []n
 		TLSMode:  ep.conf.TLS,
 		TLS:      ep.tls,
 
-		Handshakes: set.handshakes,
+		SessionTickets: ep.conf.SessionTickets,
+		Handshakes:     set.handshakes,
 		Limits: smtp.Limits{
 			MessageSize:       set.limits.MessageSize,
 			Recipients:        set.limits.Recipients,

@@ -30,6 +30,7 @@ func shield(h telemetry.Hooks) telemetry.Hooks {
 		LimitHit:            shielded("limit.hit", h.LimitHit, tell),
 		SmugglingBlocked:    shielded("smuggling.blocked", h.SmugglingBlocked, tell),
 		TLSHandshake:        shielded("tls.handshake", h.TLSHandshake, tell),
+		TLSCertificate:      shielded("tls.certificate", h.TLSCertificate, tell),
 		SpoolError:          shielded("spool.error", h.SpoolError, tell),
 		Trouble:             shielded("trouble", h.Trouble, tell),
 		Panic:               tell,

@@ -37,12 +37,8 @@ type ListenerStatus struct {
 	Name string
 	Addr net.Addr // nil when it is not bound
 	TLS  TLSMode
-	// NotAfter is when the certificate in use expires; zero without one from
-	// files.
-	NotAfter time.Time
-	// Stale says that the certificate's files could not be read again when
-	// they changed: an older one is in use.
-	Stale bool
+	// Certificates is those from files, the default first.
+	Certificates []CertificateStatus
 }
 
 // Ready reports whether mail should be sent here.
@@ -55,7 +51,7 @@ func (s *Server) Status() Status {
 		st.States[l.info().State]++
 		st.Sessions++
 	}
-	var certs []*certFiles
+	var certs []*certificates
 	s.mu.Lock()
 	st.Draining, st.Started, st.Hostname = s.stopped, s.started, s.set.hostname
 	for _, ep := range s.endpoints {
@@ -69,7 +65,7 @@ func (s *Server) Status() Status {
 	s.mu.Unlock()
 	for i, c := range certs {
 		if c != nil {
-			st.Listeners[i].NotAfter, st.Listeners[i].Stale = c.status()
+			st.Listeners[i].Certificates = c.status()
 		}
 	}
 	if s.pool != nil {

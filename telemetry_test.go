@@ -108,6 +108,7 @@ var carried = map[string]string{
 	"LimitHit":            "ID Peer Limit Use Max",
 	"SmugglingBlocked":    "ID Peer What",
 	"TLSHandshake":        "ID Peer Version Cipher Duration",
+	"TLSCertificate":      "Listener Number File Names NotAfter",
 	"SpoolError":          "Op ID Err",
 	"Trouble":             "Kind Listener Text Err",
 	"Panic":               "Where ID Value Stack",
@@ -151,11 +152,12 @@ func TestEachFactIsTold(t *testing.T) {
 		return nil
 	}}
 	ca := testcert.NewCA(t)
+	cert, key := ca.Issue(t, testcert.Options{}).WriteFiles(t, t.TempDir())
 	srv := incomingtest.NewServer(t, incoming.Config{
 		Queue: q, Hooks: w.hooks(), Policies: []incoming.Policy{policy.Named("gate", policy.Func(gate))},
 		Limits: incoming.Limits{Recipients: 1}, Delivery: incoming.Delivery{Backoff: time.Millisecond, BackoffCap: time.Millisecond},
 		Listeners: []incoming.Listener{{Name: "mx", Net: &onceBroke{Listener: loopback(t)}, TLS: incoming.TLSOptional,
-			TLSConfig: ca.Issue(t, testcert.Options{}).ServerConfig()}},
+			CertFile: cert, KeyFile: key}},
 		Adapter: incoming.AdapterFunc(func(_ context.Context, m *incoming.Message) error {
 			switch m.Envelope.MailFrom {
 			case "reject@example.net":

@@ -25,6 +25,9 @@ type Config struct {
 	TLSMode TLSMode
 	// TLS is required unless TLSMode is TLSDisabled.
 	TLS *tls.Config
+	// SessionTickets lets TLS, and what its GetConfigForClient returns, send
+	// session tickets; false: none is sent, whatever they say.
+	SessionTickets bool
 
 	// Handshakes bounds how many TLS handshakes compute at once, over all
 	// connections whose Config has this channel, by its capacity. The time in

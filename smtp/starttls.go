@@ -120,14 +120,29 @@ func (c *Conn) beginHandshake(now time.Duration) bool {
 	return true
 }
 
-// tlsConfig is the configuration without session tickets, which break the
-// senders of a large provider (golang/go#70232), and which a server that is
-// connected to by other servers hardly needs.
+// tlsConfig is the configuration without session tickets, unless they are asked
+// for: they break the senders of a large provider (golang/go#70232), and a server
+// that is connected to by other servers hardly needs them.
 func (c *Conn) tlsConfig() *tls.Config {
-	if c.cfg.TLS.SessionTicketsDisabled {
-		return c.cfg.TLS
+	given := c.cfg.TLS
+	if c.cfg.SessionTickets || given.SessionTicketsDisabled && given.GetConfigForClient == nil {
+		return given
 	}
-	config := c.cfg.TLS.Clone()
+	config := withoutTickets(given)
+	if choose := given.GetConfigForClient; choose != nil {
+		config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			chosen, err := choose(hello)
+			if chosen == nil || err != nil {
+				return nil, err
+			}
+			return withoutTickets(chosen), nil
+		}
+	}
+	return config
+}
+
+func withoutTickets(given *tls.Config) *tls.Config {
+	config := given.Clone()
 	config.SessionTicketsDisabled = true
 	return config
 }

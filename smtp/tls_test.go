@@ -166,6 +166,46 @@ func TestStartTLSWipesWhatWasSaid(t *testing.T) {
 	}
 }
 
+// TestNoTicketUnlessAskedFor: T06. What counts is what a client receives: a ticket
+// comes before the first reply under TLS 1.3, and with the handshake under 1.2.
+func TestNoTicketUnlessAskedFor(t *testing.T) {
+	t.Parallel()
+	given := testTLS(t)
+	choose := func(*tls.ClientHelloInfo) (*tls.Config, error) { return given, nil }
+	chooses, sendsNone := &tls.Config{GetConfigForClient: choose}, &tls.Config{GetConfigForClient: choose, SessionTicketsDisabled: true}
+	nothing := given.Clone()
+	nothing.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return nil, nil }
+	for name, c := range map[string]struct {
+		config  *tls.Config
+		tickets bool
+	}{
+		"not asked": {given, false}, "not asked, chosen for the client": {chooses, false}, "not asked, none but those chosen": {sendsNone, false}, "not asked, nothing chosen": {nothing, false},
+		"asked": {given, true}, "asked, chosen for the client": {chooses, true},
+	} {
+		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+			nc, served := serveOne(t, &Config{TLSMode: TLSImplicit, TLS: c.config, SessionTickets: c.tickets}, &fake{})
+			var cache tickets
+			client := tls.Client(nc, &tls.Config{InsecureSkipVerify: true, ServerName: "mx.example", ClientSessionCache: &cache, MaxVersion: version})
+			if err := client.Handshake(); err != nil {
+				t.Fatalf("%s, %s: %v, served %v", name, tls.VersionName(version), err, <-served)
+			}
+			d := talk(t, client)
+			d.want("220")
+			d.ask("QUIT", "221")
+			_ = nc.Close()
+			if err := <-served; err != nil {
+				t.Error(err)
+			}
+			if got := cache.put.Load() > 0; got != c.tickets {
+				t.Errorf("%s, %s: %d tickets", name, tls.VersionName(version), cache.put.Load())
+			}
+			if given.SessionTicketsDisabled {
+				t.Fatal("the caller's configuration was changed")
+			}
+		}
+	}
+}
+
 // TestPipelinedStartTLSInTheNextSegment: what comes between STARTTLS and the
 // handshake is taken for a handshake, never for a command (T01, T08).
 func TestPipelinedStartTLSInTheNextSegment(t *testing.T) {

@@ -34,6 +34,7 @@ type Hooks struct {
 	LimitHit            func(LimitHit)
 	SmugglingBlocked    func(SmugglingBlocked)
 	TLSHandshake        func(TLSHandshake)
+	TLSCertificate      func(TLSCertificate)
 	SpoolError          func(SpoolError)
 	Trouble             func(Trouble)
 	Panic               func(Panic)
@@ -223,6 +224,21 @@ type TLSHandshake struct {
 	ServerName string
 	Duration   time.Duration
 	Err        error // nil when it succeeded
+	// Reason is why it failed, in a word: timeout, turn (limits.handshakes), eof,
+	// reset, not_tls, alert (the client refused), version, cipher, error.
+	Reason string
+}
+
+// TLSCertificate: a certificate from files came into use, or its files could not
+// be read again. A zero NotAfter says that the listener has none by that number
+// any more.
+type TLSCertificate struct {
+	Listener string
+	Number   int       // in the listener's list; 1 is the default
+	File     string    // the certificate's
+	Names    []string  // that it is for
+	NotAfter time.Time // when the one in use expires
+	Err      error     // why the files make no pair: the one before stays in use; else nil
 }
 
 // SpoolError: the storage failed, or an entry in it is not what it should be.
@@ -238,11 +254,11 @@ type SpoolError struct {
 // Trouble: something outside of any session that an operator should look at, or
 // its end. It is told once when it begins, not each time it is met.
 type Trouble struct {
-	Kind     string // accept, certificate, hidden_peers
+	Kind     string // accept, certificate, certificate_expiry, hidden_peers
 	Listener string // the listener's name; "" when none is concerned
 	Text     string // what is wrong, or is well again, for a log line
 	Err      error  // nil when there is none
-	Over     bool   // it has ended; a certificate: a new one is in use
+	Over     bool   // it has ended
 }
 
 // Panic: code that was called panicked and was recovered.

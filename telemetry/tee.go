@@ -21,6 +21,7 @@ func Tee(hooks ...Hooks) Hooks {
 		LimitHit:            tee(hooks, func(h Hooks) func(LimitHit) { return h.LimitHit }),
 		SmugglingBlocked:    tee(hooks, func(h Hooks) func(SmugglingBlocked) { return h.SmugglingBlocked }),
 		TLSHandshake:        tee(hooks, func(h Hooks) func(TLSHandshake) { return h.TLSHandshake }),
+		TLSCertificate:      tee(hooks, func(h Hooks) func(TLSCertificate) { return h.TLSCertificate }),
 		SpoolError:          tee(hooks, func(h Hooks) func(SpoolError) { return h.SpoolError }),
 		Trouble:             tee(hooks, func(h Hooks) func(Trouble) { return h.Trouble }),
 		Panic:               tee(hooks, func(h Hooks) func(Panic) { return h.Panic }),

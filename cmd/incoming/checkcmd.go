@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/incoming-mx/incoming"
 	"github.com/incoming-mx/incoming/cmd/incoming/internal/config"
@@ -26,33 +27,38 @@ secrets, and where to deliver to. Print what would run. Nothing is changed, and 
 		if err != nil {
 			return err
 		}
-		if err := dryRun(cfg); err != nil {
+		status, err := dryRun(cfg)
+		if err != nil {
 			return err
 		}
-		return a.writePlan(cfg, f.file)
+		return a.writePlan(cfg, status, f.file)
 	}
 	return cmd
 }
 
-// dryRun makes all that serve would make, with a queue in memory for the spool.
-func dryRun(cfg *config.Config) error {
+// dryRun makes all that serve would make, with a queue in memory for the spool, and
+// says how the server then stands.
+func dryRun(cfg *config.Config) (status incoming.Status, err error) {
 	log := slog.New(slog.DiscardHandler)
 	p, err := newParts(cfg, nil, log)
 	if err != nil {
-		return err
+		return status, err
 	}
 	hooks, _, err := newTelemetry(cfg, log)
 	if err != nil {
-		return err
+		return status, err
 	}
 	c := serverConfig(cfg, p, hooks)
 	c.Queue = memqueue.New(nil)
 	defer c.Queue.Close()
-	_, err = incoming.New(c)
-	return err
+	server, err := incoming.New(c)
+	if err != nil {
+		return status, err
+	}
+	return server.Status(), nil
 }
 
-func (a *app) writePlan(cfg *config.Config, file string) error {
+func (a *app) writePlan(cfg *config.Config, status incoming.Status, file string) error {
 	var b strings.Builder
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "%-11s "+format+"\n", append([]any{name}, args...)...)
@@ -60,18 +66,18 @@ func (a *app) writePlan(cfg *config.Config, file string) error {
 	if file != "" {
 		line("config", "%s", file)
 	}
-	for _, l := range cfg.Listeners {
+	for i, l := range cfg.Listeners {
 		text := l.Address.String() + ", TLS " + l.TLS.String()
 		if l.Name != "" {
 			text = l.Name + ": " + text
-		}
-		if l.Cert != "" {
-			text += " with " + l.Cert
 		}
 		if l.Proxy.String() != "disabled" {
 			text += fmt.Sprintf(", PROXY %s from %s", l.Proxy, joined(l.ProxyNetworks))
 		}
 		line("listen", "%s", text)
+		for _, c := range status.Listeners[i].Certificates {
+			line("", "%s", certificateText(c, time.Now()))
+		}
 	}
 	hostname := cfg.Hostname.String()
 	if hostname == "" {
@@ -110,6 +116,19 @@ func joined[T fmt.Stringer](items []T) string {
 		texts[i] = item.String()
 	}
 	return strings.Join(texts, ", ")
+}
+
+// certificateText says what a certificate is for, and until when.
+func certificateText(c incoming.CertificateStatus, now time.Time) string {
+	names := strings.Join(c.Names, ", ")
+	if names == "" {
+		names = "no DNS name"
+	}
+	until := "valid until"
+	if now.After(c.NotAfter) {
+		until = "EXPIRED on"
+	}
+	return fmt.Sprintf("with %s for %s, %s %s", c.File, names, until, c.NotAfter.UTC().Format(time.DateOnly))
 }
 
 func domainsText(cfg *config.Config) string {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -149,9 +150,14 @@ func limitsOf(l config.Limits) incoming.Limits {
 func listenersOf(cfg *config.Config) []incoming.Listener {
 	modes := map[string]incoming.TLSMode{"disabled": incoming.TLSDisabled, "optional": incoming.TLSOptional,
 		"required": incoming.TLSRequired, "implicit": incoming.TLSImplicit}
+	versions := map[string]uint16{"1.0": tls.VersionTLS10, "1.1": tls.VersionTLS11, "1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}
 	var ls []incoming.Listener
 	for _, l := range cfg.Listeners {
-		made := incoming.Listener{Name: l.Label(), Address: l.Address.String(), TLS: modes[l.TLS.String()], CertFile: l.Cert, KeyFile: l.Key}
+		made := incoming.Listener{Name: l.Label(), Address: l.Address.String(), TLS: modes[l.TLS.String()], CertFile: l.Cert, KeyFile: l.Key,
+			TLSMin: versions[l.TLSMin.String()], SessionTickets: l.SessionTickets}
+		for _, c := range l.Certificates {
+			made.Certificates = append(made.Certificates, incoming.CertificateFiles{CertFile: c.Cert, KeyFile: c.Key})
+		}
 		if mode := l.Proxy.String(); mode != "disabled" {
 			made.Proxy = proxyproto.New(proxyproto.Options{Networks: prefixes(l.ProxyNetworks), Optional: mode == "optional"})
 		}

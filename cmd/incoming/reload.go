@@ -84,6 +84,10 @@ func (d *daemon) files(cfg *config.Config) []string {
 	for _, l := range cfg.Listeners {
 		add(l.Cert)
 		add(l.Key)
+		for _, c := range l.Certificates {
+			add(c.Cert)
+			add(c.Key)
+		}
 	}
 	return files
 }

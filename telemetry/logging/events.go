@@ -194,7 +194,26 @@ func (lg *logger) tlsHandshake(e telemetry.TLSHandshake) {
 		text("version", e.Version).
 		text("cipher", e.Cipher).
 		text("server_name", e.ServerName).
+		text("reason", e.Reason).
 		took("duration", e.Duration).
+		err("error", e.Err).
+		log(msg)
+}
+
+// That files cannot be read again is told as trouble too, once a listener.
+func (lg *logger) tlsCertificate(e telemetry.TLSCertificate) {
+	level, msg := slog.LevelInfo, "certificate"
+	switch {
+	case e.NotAfter.IsZero():
+		msg = "certificate not in use any more"
+	case e.Err != nil:
+		level, msg = slog.LevelWarn, "certificate not read again"
+	}
+	lg.at(level).text("listener", e.Listener).
+		num("number", int64(e.Number)).
+		text("file", e.File).
+		text("names", strings.Join(e.Names, " ")).
+		when("not_after", e.NotAfter).
 		err("error", e.Err).
 		log(msg)
 }

@@ -75,6 +75,7 @@ func New(l *slog.Logger, o *Options) telemetry.Hooks {
 		LimitHit:            lg.limitHit,
 		SmugglingBlocked:    lg.smugglingBlocked,
 		TLSHandshake:        lg.tlsHandshake,
+		TLSCertificate:      lg.tlsCertificate,
 		SpoolError:          lg.spoolError,
 		Trouble:             lg.trouble,
 		Panic:               lg.panicked,

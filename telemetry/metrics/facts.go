@@ -37,6 +37,8 @@ type facts struct {
 	smuggling     *counter
 	tls           *counter
 	tlsSeconds    *histogram
+	tlsFailed     *counter
+	tlsExpiry     *gauge
 	spoolErrors   *counter
 	spoolSick     *gauge
 	troubles      *counter
@@ -91,9 +93,11 @@ func newFacts(e *Exporter) facts {
 		smuggling:     e.counter("smuggling_blocked_total", "Octets that another server might have taken for a command or the end of a message.", "what"),
 		tls:           e.counter("tls_handshake_total", "TLS handshakes: ok or failed, by version.", "listener", "version", "result"),
 		tlsSeconds:    e.histogram(quick, "tls_handshake_seconds", "How long handshakes took.", "result"),
+		tlsFailed:     e.counter("tls_handshake_failed_total", "TLS handshakes that failed, by why.", "listener", "reason"),
+		tlsExpiry:     e.gauge("tls_certificate_not_after_seconds", "When a certificate in use expires, in Unix time, by its number in the listener's list.", "listener", "certificate"),
 		spoolErrors:   e.counter("spool_error_total", "Failures of the storage, and entries set aside, by what was being done.", "op"),
 		spoolSick:     e.gauge("spool_sick", "1 while the storage is failing and nothing is accepted."),
-		troubles:      e.counter("trouble_total", "Troubles outside of sessions that began: accept, certificate, hidden_peers.", "kind"),
+		troubles:      e.counter("trouble_total", "Troubles outside of sessions that began: accept, certificate, certificate_expiry, hidden_peers.", "kind"),
 		inTrouble:     e.gauge("trouble", "1 while such a trouble lasts.", "kind", "listener"),
 		panics:        e.counter("panic_total", "Panics recovered, by whose code it was.", "where"),
 	}
@@ -118,6 +122,7 @@ func (f facts) hooks() telemetry.Hooks {
 		LimitHit:            f.onLimit,
 		SmugglingBlocked:    func(e telemetry.SmugglingBlocked) { f.smuggling.inc(e.What) },
 		TLSHandshake:        f.onTLS,
+		TLSCertificate:      f.onCertificate,
 		SpoolError:          f.onSpool,
 		Trouble:             f.onTrouble,
 		Panic:               func(e telemetry.Panic) { f.panics.inc(e.Where) },
@@ -199,6 +204,7 @@ func (f facts) onTLS(e telemetry.TLSHandshake) {
 	result := "ok"
 	if e.Err != nil {
 		result = "failed"
+		f.tlsFailed.inc(e.Listener, e.Reason)
 	}
 	f.tls.inc(e.Listener, e.Version, result)
 	f.tlsSeconds.observe(e.Duration.Seconds(), result)
@@ -213,6 +219,14 @@ func (f facts) onSpool(e telemetry.SpoolError) {
 	if e.Sick {
 		f.spoolSick.set(1)
 	}
+}
+
+func (f facts) onCertificate(e telemetry.TLSCertificate) {
+	if e.NotAfter.IsZero() {
+		f.tlsExpiry.remove(e.Listener, strconv.Itoa(e.Number))
+		return
+	}
+	f.tlsExpiry.set(float64(e.NotAfter.Unix()), e.Listener, strconv.Itoa(e.Number))
 }
 
 func (f facts) onTrouble(e telemetry.Trouble) {

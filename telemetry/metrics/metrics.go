@@ -130,6 +130,7 @@ type gauge struct {
 func (g *gauge) set(v float64, labels ...string) {
 	g.vec.WithLabelValues(g.bounds.keep(labels)...).Set(v)
 }
+func (g *gauge) remove(labels ...string) { g.vec.DeleteLabelValues(g.bounds.keep(labels)...) }
 func (g *gauge) add(v float64, labels ...string) {
 	g.vec.WithLabelValues(g.bounds.keep(labels)...).Add(v)
 }

@@ -149,6 +149,9 @@ func some(event reflect.Type) reflect.Value {
 			count.SetInt(1)
 		}
 	}
+	if expiry := e.FieldByName("NotAfter"); expiry.IsValid() {
+		expiry.Set(reflect.ValueOf(time.Unix(1, 0)))
+	}
 	return e
 }
 
@@ -159,6 +162,7 @@ func fed(t *testing.T) *Exporter {
 	each(t, e.Hooks(), func(_ string, call func(reflect.Value), event reflect.Type) { call(some(event)) })
 	e.Hooks().DeliveryResult(telemetry.DeliveryResult{Outcome: "acked"})
 	e.Hooks().SpoolError(telemetry.SpoolError{Sick: true})
+	e.Hooks().TLSHandshake(telemetry.TLSHandshake{Err: io.EOF, Reason: "eof"})
 	e.Hooks().QueueDepth(telemetry.QueueDepth{OldestAge: time.Second})
 	return e
 }
@@ -209,7 +213,9 @@ func TestWhatIsCounted(t *testing.T) {
 	h.LimitHit(telemetry.LimitHit{Limit: "limits.connections", Use: 1001, Max: 1000})
 	h.SmugglingBlocked(telemetry.SmugglingBlocked{What: "bare_lf"})
 	h.TLSHandshake(telemetry.TLSHandshake{Session: mx, Version: "TLS 1.3"})
-	h.TLSHandshake(telemetry.TLSHandshake{Session: mx, Err: errors.New("bad certificate of b@y.example")})
+	h.TLSHandshake(telemetry.TLSHandshake{Session: mx, Err: errors.New("bad certificate of b@y.example"), Reason: "alert"})
+	h.TLSCertificate(telemetry.TLSCertificate{Listener: "mx", Number: 1, NotAfter: time.Unix(1800000000, 0)})
+	h.TLSCertificate(telemetry.TLSCertificate{Listener: "mx", Number: 2, NotAfter: time.Unix(1800000001, 0)})
 	h.SpoolError(telemetry.SpoolError{Op: "commit", Sick: true})
 	h.Trouble(telemetry.Trouble{Kind: "certificate", Listener: "mx"})
 	h.Panic(telemetry.Panic{Where: "adapter", Value: "b@y.example"})
@@ -256,6 +262,9 @@ func TestWhatIsCounted(t *testing.T) {
 		`incoming_smuggling_blocked_total{what="bare_lf"} 1`,
 		`incoming_tls_handshake_total{listener="mx",result="ok",version="TLS 1.3"} 1`,
 		`incoming_tls_handshake_total{listener="mx",result="failed",version=""} 1`,
+		`incoming_tls_handshake_failed_total{listener="mx",reason="alert"} 1`,
+		`incoming_tls_certificate_not_after_seconds{certificate="1",listener="mx"} 1.8e+09`,
+		`incoming_tls_certificate_not_after_seconds{certificate="2",listener="mx"} 1.800000001e+09`,
 		`incoming_spool_error_total{op="commit"} 1`,
 		`incoming_spool_sick 1`,
 		`incoming_trouble_total{kind="certificate"} 1`,
@@ -273,7 +282,11 @@ func TestWhatIsCounted(t *testing.T) {
 	h.DeliveryHeld(telemetry.DeliveryHeld{})
 	h.SpoolError(telemetry.SpoolError{Op: "probe", Well: true})
 	h.Trouble(telemetry.Trouble{Kind: "certificate", Listener: "mx", Over: true})
+	h.TLSCertificate(telemetry.TLSCertificate{Listener: "mx", Number: 2})
 	text = gathered(t, e)
+	if strings.Contains(text, `certificate="2"`) {
+		t.Error("the expiry of a certificate that is gone is still there")
+	}
 	for _, want := range []string{`incoming_delivery_held 0`, `incoming_delivery_held_total 1`, `incoming_spool_sick 0`,
 		`incoming_trouble{kind="certificate",listener="mx"} 0`, `incoming_trouble_total{kind="certificate"} 1`} {
 		if !strings.Contains(text, "\n"+want+"\n") {

@@ -78,14 +78,20 @@ func (c *Config) checkListener(l Listener, before []Listener) *conflict {
 	case !loopback(l.Address.String()) && c.Domains == nil:
 		return at("listener.address").says("listener %s: it is not on loopback and no domains are set, so that mail for anyone would be accepted;"+
 			" set domains (--domain example.org), or --domain '*' to accept any", name)
-	case l.TLS.String() == "disabled" && (l.Cert != "" || l.Key != ""):
-		return at("listener.tls", "listener.cert", "listener.key").says(`listener %s: a certificate is given but tls is disabled; set tls = "optional"`, name)
-	case l.TLS.String() != "disabled" && (l.Cert == "" || l.Key == ""):
+	case l.TLS.String() == "disabled" && (l.Cert != "" || l.Key != "" || len(l.Certificates) > 0):
+		return at("listener.tls", "listener.cert", "listener.key", "listener.certificate.cert").says(`listener %s: a certificate is given but tls is disabled; set tls = "optional"`, name)
+	case l.TLS.String() != "disabled" && (l.Cert == "" || l.Key == "") && (l.Cert != l.Key || len(l.Certificates) == 0):
 		return at("listener.tls").says("listener %s: tls is %s, which wants cert and key; set both to PEM files", name, l.TLS)
 	case l.Proxy.String() == "disabled" && len(l.ProxyNetworks) > 0:
 		return at("listener.proxy_networks").says(`listener %s: proxy_networks are given but proxy is disabled; set proxy = "required"`, name)
 	case l.Proxy.String() != "disabled" && len(l.ProxyNetworks) == 0:
 		return at("listener.proxy").says(`listener %s: proxy is %s, which wants proxy_networks; set them to where your balancers connect from, such as ["10.0.0.7"]`, name, l.Proxy)
+	}
+	for i, c := range l.Certificates {
+		if c.Cert == "" || c.Key == "" {
+			return at("listener.certificate.cert", "listener.certificate.key").says(
+				"listener %s: certificate %d lacks its cert or its key; set both to PEM files", l.Label(), i+1)
+		}
 	}
 	return nil
 }

@@ -43,6 +43,16 @@ type Listener struct {
 
 	Proxy         ProxyMode `toml:"proxy"`
 	ProxyNetworks []Network `toml:"proxy_networks"`
+
+	Certificates   []Certificate `toml:"certificate"`
+	TLSMin         TLSVersion    `toml:"tls_min"`
+	SessionTickets bool          `toml:"session_tickets"`
+}
+
+// Certificate is one [[listener.certificate]].
+type Certificate struct {
+	Cert string `toml:"cert"`
+	Key  string `toml:"key"`
 }
 
 // Label is how the listener is called: its name, else its address.

@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 var sameConfig = cmp.Options{
 	cmpopts.EquateComparable(Network{}),
 	cmp.AllowUnexported(Target{}),
-	cmpopts.EquateComparable(TLSMode{}, ProxyMode{}, Policy{}, Newline{}, Format{}, LogFormat{}, LogLevel{}, LogAddresses{}, Domain{}, HostPort{}, Hostname{}, Known{}, Prefix{}),
+	cmpopts.EquateComparable(TLSMode{}, TLSVersion{}, ProxyMode{}, Policy{}, Newline{}, Format{}, LogFormat{}, LogLevel{}, LogAddresses{}, Domain{}, HostPort{}, Hostname{}, Known{}, Prefix{}),
 }
 
 func TestEveryFieldHasAKeyAndEveryKeyAField(t *testing.T) {
@@ -54,6 +54,33 @@ func collect(t reflect.Type, prefix string, names *[]string) {
 			collect(f.Type, name+".", names)
 		default:
 			*names = append(*names, name)
+		}
+	}
+}
+
+func TestCertificatesAreTablesOrWords(t *testing.T) {
+	t.Parallel()
+	want := []Certificate{{"b.pem", "b.key"}, {"c.pem", "c.key"}}
+	for name, text := range map[string]string{
+		"tables": "[[listener]]\ntls = \"optional\"\n[[listener.certificate]]\ncert = \"b.pem\"\nkey = \"b.key\"\n" +
+			"[[listener.certificate]]\ncert = \"c.pem\"\nkey = \"c.key\"\n[[listener]]\nname = \"other\"\n",
+		"inline": "[[listener]]\ntls = \"optional\"\ncertificate = [{ cert = \"b.pem\", key = \"b.key\" }, { cert = \"c.pem\", key = \"c.key\" }]\n",
+		"words":  "[[listener]]\ntls = \"optional\"\ncertificate = [\"b.pem:b.key\", \"c.pem:c.key\"]\n",
+	} {
+		c := Default()
+		c.Listeners = nil
+		if err := parse(c, "x", []byte(text)); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if l := c.Listeners[0]; !slices.Equal(l.Certificates, want) {
+			t.Errorf("%s: %+v", name, l)
+		}
+	}
+	var c Certificate
+	for _, bad := range []string{"", "a.pem", ":a.key", "a.pem:"} {
+		if err := c.UnmarshalText([]byte(bad)); err == nil {
+			t.Errorf("%q is taken: %v", bad, c)
 		}
 	}
 }
@@ -92,6 +119,8 @@ func sample(k Key) string {
 		return `"implicit"`
 	case "listener.proxy":
 		return `"required"`
+	case "listener.tls_min":
+		return `"1.0"`
 	case "webhook.format":
 		return `"raw"`
 	case "log.format":
@@ -320,6 +349,14 @@ func TestDiffSaysWhatChangedAndWhatWantsARestart(t *testing.T) {
 	if l := Reloaded(b, b).Listeners[0]; l.Cert != "new.pem" {
 		t.Errorf("a new certificate after a reload: %+v", l)
 	}
+	b.Listeners[0].Certificates, b.Listeners[0].SessionTickets = []Certificate{{"b.pem", "b.key"}}, true
+	if l := Reloaded(b, b.Clone()).Listeners[0]; len(l.Certificates) != 1 || !l.SessionTickets {
+		t.Errorf("further certificates after a reload: %+v", l)
+	}
+	if c := b.Clone(); &c.Listeners[0].Certificates[0] == &b.Listeners[0].Certificates[0] {
+		t.Error("a clone shares its certificates")
+	}
+	b.Listeners[0].Certificates, b.Listeners[0].SessionTickets = nil, false
 	if l := Reloaded(a, b).Listeners[0]; l.Cert != "" || l.TLS.String() != "disabled" {
 		t.Errorf("a certificate for another TLS mode: %+v", l)
 	}
@@ -333,7 +370,7 @@ func TestDiffSaysWhatChangedAndWhatWantsARestart(t *testing.T) {
 	if !b.Listeners[0].ProxyNetworks[0].IsValid() {
 		t.Error("a clone shares a list of its listener")
 	}
-	b.Listeners[0] = Listener{Address: b.Listeners[0].Address, TLS: b.Listeners[0].TLS, Proxy: a.Listeners[0].Proxy}
+	b.Listeners[0] = Listener{Address: b.Listeners[0].Address, TLS: b.Listeners[0].TLS, Proxy: a.Listeners[0].Proxy, TLSMin: a.Listeners[0].TLSMin}
 	b.Listeners = append(b.Listeners, Listener{Name: "other"})
 	if l := Reloaded(a, b).Listeners; len(l) != 1 {
 		t.Errorf("a reload added a listener: %+v", l)

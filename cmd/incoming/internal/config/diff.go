@@ -90,8 +90,9 @@ func Reloaded(running, wanted *Config) *Config {
 			}
 			c.Listeners[i].Proxy, c.Listeners[i].ProxyNetworks = l.Proxy, l.ProxyNetworks
 			// A certificate belongs to the TLS mode that it was given for.
-			if l.TLS == c.Listeners[i].TLS {
-				c.Listeners[i].Cert, c.Listeners[i].Key = l.Cert, l.Key
+			if to := &c.Listeners[i]; l.TLS == to.TLS {
+				to.Cert, to.Key, to.Certificates = l.Cert, l.Key, l.Certificates
+				to.TLSMin, to.SessionTickets = l.TLSMin, l.SessionTickets
 			}
 		}
 	}

@@ -85,6 +85,7 @@ func unknownKey(name string) string {
 	for _, k := range Keys() {
 		names = append(names, k.Name)
 	}
+	names = append(names, "listener.certificate.cert", "listener.certificate.key") // of its tables
 	if n := nearest(name, names); n != "" {
 		return msg + "; did you mean " + n + "?"
 	}

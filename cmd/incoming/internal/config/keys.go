@@ -60,13 +60,19 @@ func listenerKeys() []Key {
 		{Name: "listener.tls", Default: "disabled", Restart: true, in: func(l *Listener) any { return &l.TLS },
 			Doc: "disabled, optional (STARTTLS is offered), required (530 5.7.0 before STARTTLS), implicit (TLS from the first octet)"},
 		{Name: "listener.cert", Example: `"/etc/incoming/cert.pem"`, in: func(l *Listener) any { return &l.Cert },
-			Doc: "The certificate and its chain, PEM. Read again when it changes and at a reload"},
+			Doc: "The certificate and its chain, PEM, for all clients that ask for no name of another. Read again when it changes and at a reload"},
 		{Name: "listener.key", Example: `"/etc/incoming/key.pem"`, in: func(l *Listener) any { return &l.Key },
 			Doc: "Its private key, PEM"},
 		{Name: "listener.proxy", Default: "disabled", in: func(l *Listener) any { return &l.Proxy },
 			Doc: "Whether balancers tell by a PROXY header, version 1 or 2, who the client is: disabled; required (who is not of proxy_networks, or sends no header, is closed without a reply); optional (who sends none is served as who he is, from proxy_networks after timeouts.proxy)"},
 		{Name: "listener.proxy_networks", Example: `["10.0.0.0/24", "2001:db8:7::/64"]`, in: func(l *Listener) any { return &l.ProxyNetworks },
 			Doc: "Where the balancers connect from. A PROXY header from anywhere else closes the connection"},
+		{Name: "listener.certificate", Example: `["/etc/incoming/b.pem:/etc/incoming/b.key"]`, in: func(l *Listener) any { return &l.Certificates },
+			Doc: "Further certificates with their keys, each CERT:KEY, or in a table [[listener.certificate]] with cert and key, for clients that ask for one of their DNS names; a wildcard is for one label. Of several for one name a client is shown the first whose kind of key it can use. Without cert and key the first is the default"},
+		{Name: "listener.tls_min", Default: "1.2", in: func(l *Listener) any { return &l.TLSMin },
+			Doc: "The oldest TLS version spoken: 1.0, 1.1, 1.2 or 1.3. Below 1.2 it takes ciphers with an RSA key exchange too: for old devices, on a listener of their own"},
+		{Name: "listener.session_tickets", Default: "false", in: func(l *Listener) any { return &l.SessionTickets },
+			Doc: "Whether TLS sessions can be resumed by tickets. A large provider's senders give up on a server that sends them"},
 	}
 }
 

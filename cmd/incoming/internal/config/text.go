@@ -54,6 +54,8 @@ type (
 	TLSMode = Word[tlsModes]
 	// ProxyMode is whether PROXY headers are taken: disabled, optional, required.
 	ProxyMode = Word[proxyModes]
+	// TLSVersion is the oldest TLS version of a listener: 1.0 to 1.3.
+	TLSVersion = Word[tlsVersions]
 	// Policy is the name of a built-in policy.
 	Policy = Word[policies]
 	// Newline is what happens to bare line ends: repair or reject.
@@ -81,6 +83,7 @@ type (
 type (
 	tlsModes     struct{}
 	proxyModes   struct{}
+	tlsVersions  struct{}
 	policies     struct{}
 	newlines     struct{}
 	formats      struct{}
@@ -100,6 +103,10 @@ func (tlsModes) check(s string) (string, error) {
 
 func (proxyModes) check(s string) (string, error) {
 	return choose("PROXY mode", s, "disabled", "optional", "required")
+}
+
+func (tlsVersions) check(s string) (string, error) {
+	return choose("TLS version", s, "1.0", "1.1", "1.2", "1.3")
 }
 
 // PolicyNames is the built-in policies, in the order they are asked when the
@@ -189,6 +196,18 @@ func (hostPorts) check(s string) (string, error) {
 	}
 	return s, nil
 }
+
+// UnmarshalText takes CERT:KEY, as --set does; a file has a table.
+func (c *Certificate) UnmarshalText(text []byte) error {
+	cert, key, ok := strings.Cut(string(text), ":")
+	if !ok || cert == "" || key == "" {
+		return fmt.Errorf("%q is no certificate with its key; write cert.pem:key.pem", text)
+	}
+	*c = Certificate{Cert: cert, Key: key}
+	return nil
+}
+
+func (c Certificate) String() string { return c.Cert + ":" + c.Key }
 
 // loopback reports whether only this machine can reach the address.
 func loopback(address string) bool {
