@@ -60,16 +60,21 @@ func (r *recovery) rename(name string, in []place) {
 		if p == keeper {
 			continue
 		}
-		second := r.free(name)
-		r.report(p, name, fmt.Errorf("another message of that ID lies in %s/; this one is now %s", keeper.dir(), second))
-		r.drop(p, name)
-		if err := r.d.fs.Rename(r.d.path(p, name), r.d.path(p, second)); err != nil {
-			r.report(p, name, err)
-			continue
-		}
-		r.moved = true
-		r.found[p].dirs = append(r.found[p].dirs, second)
+		r.renameDouble(p, name, keeper.dir())
 	}
+}
+
+// renameDouble gives an entry another ID, for its own is that of another message.
+func (r *recovery) renameDouble(p place, name, other string) {
+	second := r.free(name)
+	r.report(p, name, fmt.Errorf("another message of that ID lies in %s/; this one is now %s", other, second))
+	r.drop(p, name)
+	if err := r.d.fs.Rename(r.d.path(p, name), r.d.path(p, second)); err != nil {
+		r.report(p, name, err)
+		return
+	}
+	r.moved = true
+	r.found[p].dirs = append(r.found[p].dirs, second)
 }
 
 func (r *recovery) drop(p place, name string) {

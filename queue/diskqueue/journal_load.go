@@ -444,16 +444,20 @@ func (r *recovery) endInJournal(j *journal, e *entry, rec *record) {
 // ID, and reports whether the journal's is the one that stays. What is on its
 // way out of the journal is written to dead/ before it is removed here, and
 // may be in committed/ since, by a requeue: then the directory is the later
-// state. It is not when it is not whole.
+// state. It is not when it is not whole. Another message of that ID gets
+// another one.
 func (r *recovery) settleDouble(j *journal, e *entry, in []place) bool {
 	for _, p := range in {
 		d := r.entryAt(p, string(e.id))
-		same, err := r.sameAsInJournal(j, e, d)
+		what, err := r.compareWithJournal(j, e, d)
 		switch {
 		case err != nil:
 			r.report(p, string(e.id), err)
 			return true
-		case same:
+		case what == anotherMessage:
+			r.renameDouble(p, string(e.id), journalDir)
+			continue
+		case what == sameMessage:
 			r.report(inJournal, string(e.id), fmt.Errorf("the same message lies in %s/; this copy is removed", p.dir()))
 			if err := j.remove(e); err != nil {
 				r.report(inJournal, string(e.id), err)
@@ -469,40 +473,54 @@ func (r *recovery) settleDouble(j *journal, e *entry, in []place) bool {
 	return true
 }
 
-// sameAsInJournal reports whether a directory has all of a message that the
-// journal has. What the journal cannot read is no better.
-func (r *recovery) sameAsInJournal(j *journal, e, d *entry) (bool, error) {
+// double is what a directory has of a message of its ID that the journal has.
+type double int
+
+const (
+	notWhole double = iota
+	sameMessage
+	anotherMessage
+)
+
+// compareWithJournal holds a directory against the message of its ID in the
+// journal. What the journal cannot read is no better.
+func (r *recovery) compareWithJournal(j *journal, e, d *entry) (double, error) {
 	rec, err := j.readChecked(e, true)
 	if _, broken := isBroken(err); broken {
-		return true, nil
+		return sameMessage, nil
 	}
 	if err != nil {
-		return false, err
+		return notWhole, err
 	}
 	if d.place() == inDead {
 		n, err := r.d.readNote(d)
 		if err != nil {
-			return false, err
+			return notWhole, err
 		}
 		if n.neverAccepted() {
-			return false, nil // its way to dead/ was cut short before its reason was there
+			return notWhole, nil // its way to dead/ was cut short before its reason was there
 		}
 	}
 	other, err := r.d.read(d)
+	if err == nil {
+		err = r.d.check(d, other, true)
+	}
 	if _, broken := isBroken(err); broken {
-		return false, nil
+		return notWhole, nil
 	}
 	if err != nil {
-		return false, err
+		return notWhole, err
 	}
-	if other.Size != rec.Size || other.crc != rec.crc {
-		return false, nil
+	crc := other.crc
+	if !other.hasCRC {
+		if crc, err = r.d.checksum(r.d.at(d, rawFile)); err != nil {
+			return notWhole, err
+		}
 	}
-	err = r.d.check(d, other, true)
-	if _, broken := isBroken(err); broken {
-		return false, nil
+	if other.Size != rec.Size || crc != rec.crc {
+		return anotherMessage, nil
 	}
-	return err == nil, err
+	return sameMessage, nil
 }
 
 // lifeOf is the life that a record of kindRemoved names; 0, which none has,
