@@ -1,6 +1,9 @@
 package diskqueue
 
-import "bytes"
+import (
+	"bytes"
+	"unicode/utf8"
+)
 
 // metaScanner reads meta.json as record.encode writes it for most messages, key
 // by key in its order. It knows no JSON beyond that: whatever it does not
@@ -83,8 +86,14 @@ func (s *metaScanner) number() int64 {
 }
 
 // text reads a string in which appendString has written no other escapes than
-// those of one letter.
+// those of one letter. What JSON does not let into a string is damage.
 func (s *metaScanner) text() text {
+	t := s.quoted()
+	s.ok = s.ok && utf8.ValidString(string(t))
+	return t
+}
+
+func (s *metaScanner) quoted() text {
 	if !s.skip(`"`) {
 		s.ok = false
 		return ""
@@ -93,6 +102,7 @@ func (s *metaScanner) text() text {
 	if end >= 0 && s.b[end] == '"' {
 		t := text(s.b[:end])
 		s.b = s.b[end+1:]
+		s.ok = s.ok && !hasControl(t)
 		return t
 	}
 	var t []byte
@@ -113,9 +123,19 @@ func (s *metaScanner) text() text {
 			}
 			t = append(t, "\r\n\t\"\\"[j])
 		default:
+			s.ok = s.ok && c >= ' '
 			t = append(t, c)
 		}
 	}
 	s.ok = false
 	return ""
+}
+
+func hasControl(t text) bool {
+	for i := range len(t) {
+		if t[i] < ' ' {
+			return true
+		}
+	}
+	return false
 }
