@@ -3,6 +3,7 @@ package header
 import (
 	"bytes"
 	"io"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -100,27 +101,119 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-func FuzzHeader(f *testing.F) {
-	f.Add([]byte("A: 1\r\n 2\r\nB:\r\n\r\nbody"), 3)
-	f.Add([]byte("no header at all\r\n"), 0)
-	f.Add([]byte("A: 1\n\n"), 5)
-	f.Fuzz(func(t *testing.T, text []byte, cut int) {
-		h := Parse(text)
-		var end int64
-		for fd := range h.Fields() {
-			if fd.Offset != end || !bytes.Equal(fd.Raw, text[fd.Offset:fd.Offset+int64(len(fd.Raw))]) {
-				t.Fatalf("field %q at %d does not follow the one before, which ends at %d", fd.Raw, fd.Offset, end)
-			}
-			end += int64(len(fd.Raw))
-			_ = fd.Value() // must not panic
+// slowField is a field's name and the colon behind it.
+var slowField = regexp.MustCompile(`^([!-9;-~]+)[ \t]*:`)
+
+// slowHeader is the obvious reader of a header: the fields, name and all, and
+// whether the end was seen.
+func slowHeader(text string) (names, raw []string, ended bool) {
+	for line := range strings.Lines(text) {
+		begins := slowField.FindStringSubmatch(line)
+		switch bare := strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r"); {
+		case bare != "" && (bare[0] == ' ' || bare[0] == '\t') && len(raw) > 0:
+			raw[len(raw)-1] += line
+		case bare != "" && begins != nil && len(begins[0]) <= maxPartial:
+			names, raw = append(names, begins[1]), append(raw, line)
+		default:
+			return names, raw, true
 		}
-		cut = max(0, min(cut, len(text)))
-		var one, two Scanner
-		one.Write(text)
-		two.Write(text[:cut])
-		two.Write(text[cut:])
-		if one.Size() != two.Size() || one.Fields() != two.Fields() || one.Done() != two.Done() {
-			t.Fatalf("split at %d changes the scan: %+v and %+v", cut, one, two)
+	}
+	return names, raw, false
+}
+
+// FuzzHeader holds Parse, Read and Scanner against the obvious reader, however the
+// text is cut.
+func FuzzHeader(f *testing.F) {
+	for _, text := range []string{"A: 1\r\n 2\r\nB:\r\n\r\nbody", "no header at all\r\n", "A: 1\n\n", "A: b\r\n c\r\n\r\nbody", "no header at all", " A: b\r\n", "A : b\r\r\n\r\r\n",
+		"A: \xc2\xa0b\xc2\x85\r\n", "A\x00: b\r\n", ": b\r\n", "A b: c\r\n", "A: b\r\n\r", "\xff", "\xff: b\r\n", "A:\xff\r\n \xff\n", "\xff\xff:\n"} {
+		f.Add([]byte(text), []byte{0, 3, 1})
+	}
+	f.Fuzz(func(t *testing.T, short, sizes []byte) {
+		if len(short) > 1500 { // what Read stops at is twice as much
+			return
+		}
+		// An octet that is no letter anywhere stands for many.
+		text := bytes.ReplaceAll(short, []byte("\xff"), bytes.Repeat([]byte("a"), 499))
+		names, raw, ended := slowHeader(string(text))
+		checkFields(t, text, Parse(text), names, raw)
+		r, err := Read(&cutReader{text: text, sizes: sizes})
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkFields(t, text, r, names, raw)
+
+		// An unfinished line is told from a field only when it is long.
+		last := bytes.LastIndexByte(text, '\n') + 1
+		if len(text)-last <= maxPartial {
+			_, raw, ended = slowHeader(string(text[:last]))
+		} else if !ended {
+			_, raw, _ = slowHeader(string(text[:last]))
+		}
+		want := int64(len(strings.Join(raw, "")))
+		if !ended {
+			want = int64(len(text))
+		}
+		var s Scanner
+		cut := cutReader{text: text, sizes: sizes}
+		for piece := cut.next(); len(piece) > 0; piece = cut.next() {
+			s.Write(piece)
+			clear(piece) // it must not be kept
+			if len(s.partial) > maxPartial+1 {
+				t.Fatalf("%d octets are kept", len(s.partial))
+			}
+		}
+		if s.Done() != ended || s.Fields() != len(raw) || s.Size() != want {
+			t.Fatalf("%q in %v: done %t, %d fields, %d octets; want %t, %d, %d", short, sizes, s.Done(), s.Fields(), s.Size(), ended, len(raw), want)
 		}
 	})
+}
+
+func checkFields(t *testing.T, text []byte, h Header, names, raw []string) {
+	t.Helper()
+	if h.Len() != len(raw) {
+		t.Fatalf("%q: %d fields, want %q", text, h.Len(), raw)
+	}
+	i, at := 0, int64(0)
+	for f := range h.Fields() {
+		value := raw[i][strings.IndexByte(raw[i], ':')+1:]
+		for _, end := range []string{"\r\n", "\n"} {
+			value = strings.ReplaceAll(value, end, "")
+		}
+		if f.Name != names[i] || string(f.Raw) != raw[i] || f.Offset != at || f.Value() != strings.TrimSpace(value) {
+			t.Fatalf("%q: field %d is %q, %q at %d, with %q; want %q, %q at %d, with %q", text, i, f.Name, f.Raw, f.Offset, f.Value(), names[i], raw[i], at, value)
+		}
+		at += int64(len(f.Raw))
+		i++
+	}
+}
+
+// cutReader gives text in pieces of those sizes, over and over.
+type cutReader struct {
+	text, sizes []byte
+	i           int
+}
+
+func (c *cutReader) next() []byte {
+	n := len(c.text)
+	if len(c.sizes) > 0 {
+		n = min(n, 1+int(c.sizes[c.i%len(c.sizes)]))
+		c.i++
+	}
+	piece := bytes.Clone(c.text[:n])
+	c.text = c.text[n:]
+	return piece
+}
+
+func (c *cutReader) Read(p []byte) (int, error) {
+	if len(c.text) == 0 {
+		return 0, io.EOF
+	}
+	n := len(p)
+	if len(c.sizes) > 0 {
+		n = min(n, 1+int(c.sizes[c.i%len(c.sizes)]))
+		c.i++
+	}
+	n = copy(p[:n], c.text)
+	c.text = c.text[n:]
+	return n, nil
 }

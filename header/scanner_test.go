@@ -1,7 +1,6 @@
 package header
 
 import (
-	"bytes"
 	"strings"
 	"testing"
 )
@@ -44,37 +43,4 @@ func TestScannerEndsInALongLineThatIsNoField(t *testing.T) {
 			}
 		}
 	}
-}
-
-func FuzzScannerAgreesWithParse(f *testing.F) {
-	f.Add([]byte("A: b\r\n c\r\n\r\nbody"), 3)
-	f.Add([]byte("no header at all"), 1)
-	f.Add([]byte("Received: a\r\nRECEIVED :\r\n b\r\nReceivedx: \r\nreceived:c"), 2)
-	f.Add(bytes.Repeat([]byte("x"), 1100), 100)
-	f.Fuzz(func(t *testing.T, text []byte, step int) {
-		step = max(step, 1)
-		var s Scanner
-		for rest := text; len(rest) > 0; rest = rest[min(step, len(rest)):] {
-			s.Write(rest[:min(step, len(rest))])
-		}
-		var whole Scanner
-		whole.Write(text)
-		if s.Sure() != whole.Sure() || s.Fields() != whole.Fields() || s.Received() != whole.Received() || s.Done() != whole.Done() {
-			t.Fatalf("in steps of %d: %+v, whole: %+v", step, s, whole)
-		}
-		h := Parse(text)
-		if s.Done() && s.Received() != h.Count("Received") {
-			t.Fatalf("Scanner has %d Received, Parse %d", s.Received(), h.Count("Received"))
-		}
-		if s.Fields() != h.Len() && s.Done() {
-			t.Fatalf("Scanner has %d fields, Parse %d", s.Fields(), h.Len())
-		}
-		var size int64
-		for f := range h.Fields() {
-			size += int64(len(f.Raw))
-		}
-		if s.Done() && s.Size() != size {
-			t.Fatalf("Scanner has %d octets, Parse %d", s.Size(), size)
-		}
-	})
 }
