@@ -80,7 +80,7 @@ func (e *entry) copy() entry {
 // never meet a path.
 func validID(id queue.ID) bool {
 	s := string(id)
-	return s != "" && len(s) <= 255 && !strings.ContainsAny(s, "/\\\x00") && !foreign(s)
+	return s != "" && len(s) <= 255 && !strings.ContainsAny(s, "/\x00") && !foreign(s)
 }
 
 // foreign reports whether a name is one that others leave in directories:
