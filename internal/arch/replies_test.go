@@ -1,12 +1,11 @@
 package arch
 
 import (
-	"go/ast"
+	"go/parser"
 	"go/token"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 )
@@ -28,18 +27,69 @@ var made = map[string]string{
 func TestTheManualListsEachReplyAndNoOther(t *testing.T) {
 	t.Parallel()
 	listed := listedReplies(t)
-	given, where := givenReplies(t)
-	for i, reply := range given {
-		if !slices.Contains(listed, reply) {
-			t.Errorf("docs/replies.md does not list %q, which %s gives", reply, where[i])
+	given, faults := givenReplies(sources(t), made)
+	for _, fault := range faults {
+		t.Error(fault)
+	}
+	for _, r := range given {
+		if !slices.Contains(listed, r.text) {
+			t.Errorf("docs/replies.md does not list %q, which %s gives", r.text, r.where)
 		}
 	}
-	for i, reply := range listed {
-		if !slices.Contains(given, reply) {
-			t.Errorf("docs/replies.md lists %q, which nothing gives", reply)
+	for i, text := range listed {
+		if !slices.ContainsFunc(given, func(r givenReply) bool { return r.text == text }) {
+			t.Errorf("docs/replies.md lists %q, which nothing gives", text)
 		}
-		if slices.Contains(listed[:i], reply) {
-			t.Errorf("docs/replies.md lists %q twice", reply)
+		if slices.Contains(listed[:i], text) {
+			t.Errorf("docs/replies.md lists %q twice", text)
+		}
+	}
+}
+
+// The test above would pass if it did not see what the code gives.
+func TestAReplyThatHidesIsFound(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		path, code string
+		reply      string // that is found
+		fault      string // that is told
+	}{
+		"a variable":                {"policy/x.go", `var r = &smtp.Reply{Code: 450, Enhanced: smtp.EnhancedCode{4, 7, 1}, Text: "Wait"}; func f() any { return r }`, "450 4.7.1 Wait", ""},
+		"a value without its names": {"smtp/x.go", `func f() Reply { return Reply{450, EnhancedCode{4, 7, 1}, "Wait"} }`, "450 4.7.1 Wait", ""},
+		"one of a list":             {"smtp/x.go", `func f() any { return []*Reply{{Code: 450, Text: "Wait"}} }`, "450 Wait", ""},
+		"one of a map":              {"cmd/incoming/x.go", `func f() any { return map[string]smtp.Reply{"a": {Code: 450, Text: "Wait"}} }`, "450 Wait", ""},
+		"one of many lists":         {"smtp/x.go", `func f() any { return [2][2]*Reply{{nil, {Code: 450, Text: "Wait"}}} }`, "450 Wait", ""},
+		"a text put together":       {"delivery/filter/x.go", `func f(why string) any { return &smtp.Reply{Code: 550, Text: "No: " + why} }`, "", "not constant"},
+		"a code put together":       {"x.go", `func f(code int) any { return &smtp.Reply{Code: code, Text: "No"} }`, "", "not constant"},
+		"by its parts":              {"policy/x.go", `func f(r *smtp.Reply) { r.Text = "No" }`, "", "by its parts"},
+		"made new":                  {"policy/x.go", `func f() any { return new(smtp.Reply) }`, "", "by its parts"},
+		"made empty":                {"x.go", `func f() any { var r smtp.Reply; return r }`, "", "by its parts"},
+		"by another name":           {"policy/x.go", `type no = smtp.Reply`, "", "another name"},
+		"by a type of its own":      {"smtp/x.go", `type no Reply`, "", "another name"},
+		"by Reject":                 {"policy/spf/x.go", `func f() error { return policy.Reject("No") }`, "", "a text of its own"},
+		"by Tempfail":               {"policy/x.go", `func f() error { return Tempfail("No") }`, "", "a text of its own"},
+		"past the writer":           {"x.go", `func f(w io.Writer) { io.WriteString(w, "421 4.3.2 No\r\n") }`, "", "looks like a reply"},
+		"one that nothing gives":    {"policy/x.go", `var r = &smtp.Reply{Code: 450, Text: "Wait"}`, "450 Wait", "nothing gives it"},
+		"one that is only listed":   {"smtp/x.go", `var r = &Reply{Code: 450, Text: "Wait"}; func Replies() any { return r }`, "450 Wait", "nothing gives it"},
+		"one compared with":         {"smtp/x.go", `var r = &Reply{Code: 450, Text: "Wait"}; func f(x *Reply) bool { switch x { case r: return true }; return x == r }`, "450 Wait", "nothing gives it"},
+		"a delivery's verdict":      {"delivery/x.go", `func f() error { return Reject(nil) }`, "", ""},
+		"an example":                {"examples/a/x.go", `func f() error { return policy.Reject("No") }`, "", ""},
+	} {
+		fset := token.NewFileSet()
+		file, err := parser.ParseFile(fset, "x.go", "package x; "+c.code, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		given, faults := givenReplies([]*source{{path: c.path, file: file, fset: fset}}, nil)
+		var replies []string
+		for _, r := range given {
+			replies = append(replies, r.text)
+		}
+		if got := strings.Join(replies, "|"); got != c.reply {
+			t.Errorf("%s: found the replies %q, want %q", name, got, c.reply)
+		}
+		if got := strings.Join(faults, "|"); !strings.Contains(got, c.fault) || (got == "") != (c.fault == "") {
+			t.Errorf("%s: told %q, want %q", name, got, c.fault)
 		}
 	}
 }
@@ -58,114 +108,4 @@ func listedReplies(t *testing.T) (replies []string) {
 		t.Fatalf("docs/replies.md: %d of %d rows are a reply, its meaning, and what to do", len(replies), rows)
 	}
 	return replies
-}
-
-// givenReplies is the replies in the code that a server may give, and where.
-func givenReplies(t *testing.T) (replies, where []string) {
-	t.Helper()
-	unused := make(map[string]bool)
-	for place := range made {
-		unused[place] = true
-	}
-	for _, s := range sources(t) {
-		if s.isTest() || !givesReplies(s.folder()) {
-			continue
-		}
-		for _, decl := range s.file.Decls {
-			ast.Inspect(decl, func(n ast.Node) bool {
-				lit, ok := n.(*ast.CompositeLit)
-				if !ok || !s.isReply(lit.Type) || len(lit.Elts) == 0 {
-					return true
-				}
-				text, ok := constantReply(lit)
-				if !ok {
-					place := s.path + " " + nameOf(decl)
-					if text, ok = made[place]; !ok {
-						t.Errorf("%s: a reply whose text is not constant: put it into a replies.go", s.at(lit))
-					}
-					delete(unused, place)
-				}
-				if text != "" {
-					replies, where = append(replies, text), append(where, s.at(lit))
-				}
-				return true
-			})
-		}
-	}
-	for place := range unused {
-		t.Errorf("%s makes no reply any more", place)
-	}
-	return replies, where
-}
-
-// givesReplies reports whether a server's replies may come from a folder.
-func givesReplies(folder string) bool {
-	return !isOrUnder(folder, "examples") && !isOrUnder(folder, "test") && folder != "incomingtest"
-}
-
-func (s *source) isReply(e ast.Expr) bool {
-	switch e := e.(type) {
-	case *ast.Ident:
-		return e.Name == "Reply" && (s.folder() == "smtp" || s.folder() == ".")
-	case *ast.SelectorExpr:
-		return e.Sel.Name == "Reply"
-	}
-	return false
-}
-
-// constantReply is a literal reply as it goes over the wire.
-func constantReply(lit *ast.CompositeLit) (string, bool) {
-	fields := map[string]ast.Expr{}
-	for i, e := range lit.Elts {
-		name := []string{"Code", "Enhanced", "Text"}[i]
-		if kv, ok := e.(*ast.KeyValueExpr); ok {
-			name, e = kv.Key.(*ast.Ident).Name, kv.Value
-		}
-		fields[name] = e
-	}
-	code, ok1 := constant(fields["Code"], token.INT)
-	text, ok2 := constant(fields["Text"], token.STRING)
-	enhanced, ok3 := "", true
-	if e, given := fields["Enhanced"]; given {
-		enhanced, ok3 = constantEnhanced(e)
-	}
-	return code + " " + enhanced + text, ok1 && ok2 && ok3
-}
-
-func constantEnhanced(e ast.Expr) (string, bool) {
-	lit, ok := e.(*ast.CompositeLit)
-	if !ok {
-		return "", false
-	}
-	var parts []string
-	for _, n := range lit.Elts {
-		part, ok := constant(n, token.INT)
-		if !ok {
-			return "", false
-		}
-		parts = append(parts, part)
-	}
-	if len(parts) == 0 {
-		return "", true
-	}
-	return strings.Join(parts, ".") + " ", true
-}
-
-func constant(e ast.Expr, kind token.Token) (string, bool) {
-	lit, ok := e.(*ast.BasicLit)
-	if !ok || lit.Kind != kind {
-		return "", false
-	}
-	if kind == token.STRING {
-		s, err := strconv.Unquote(lit.Value)
-		return s, err == nil
-	}
-	return lit.Value, true
-}
-
-func nameOf(decl ast.Decl) string {
-	if f, ok := decl.(*ast.FuncDecl); ok {
-		return f.Name.Name
-	}
-	return ""
 }
