@@ -109,3 +109,31 @@ func listedReplies(t *testing.T) (replies []string) {
 	}
 	return replies
 }
+
+// What smtp.Replies returns is all that its package has.
+func TestTheEnginesListOfRepliesIsWhole(t *testing.T) {
+	t.Parallel()
+	held := 0
+	inList := make(map[string]bool)
+	var finder replyFinder
+	finder.named = make(map[string]string)
+	for _, s := range sources(t) {
+		if s.isTest() || s.folder() != "smtp" {
+			continue
+		}
+		for _, decl := range s.file.Decls {
+			finder.look(s, decl)
+			if nameOf(decl) == "Replies" {
+				givenNames(decl, func(name string) { inList["smtp "+name] = true })
+			}
+		}
+	}
+	for name, where := range finder.named {
+		if held++; !inList[name] {
+			t.Errorf("%s: %s is not in smtp.Replies", where, name)
+		}
+	}
+	if held < 30 {
+		t.Errorf("only %d replies were found", held)
+	}
+}
