@@ -3,6 +3,7 @@ package incoming
 import (
 	"time"
 
+	"github.com/incoming-mx/incoming/queue"
 	"github.com/incoming-mx/incoming/telemetry"
 )
 
@@ -20,6 +21,7 @@ func (s *Server) tellGauges() {
 		if s.hooks.SessionCrowd != nil {
 			s.hooks.SessionCrowd(s.crowd())
 		}
+		s.tellSpace()
 		select {
 		case <-tick.C:
 		case <-s.draining.Done():
@@ -35,4 +37,16 @@ func (s *Server) depth() telemetry.QueueDepth {
 		e.OldestAge = max(0, time.Since(d.Oldest))
 	}
 	return e
+}
+
+// tellSpace says nothing when the storage cannot tell: that it fails is told
+// where mail comes in.
+func (s *Server) tellSpace() {
+	spacer, ok := s.cfg.Queue.(queue.Spacer)
+	if !ok || s.hooks.SpoolSpace == nil {
+		return
+	}
+	if left, err := spacer.Space(); err == nil {
+		s.hooks.SpoolSpace(telemetry.SpoolSpace{Bytes: left.Bytes, Inodes: left.Inodes})
+	}
 }

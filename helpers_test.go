@@ -69,6 +69,14 @@ func (q *tamper) Check(size int64) error {
 	return q.Queue.Check(size)
 }
 
+// Space is what the queue knows of it.
+func (q *tamper) Space() (queue.Space, error) {
+	if spacer, ok := q.Queue.(queue.Spacer); ok {
+		return spacer.Space()
+	}
+	return queue.Space{}, errors.New("nobody knows")
+}
+
 func (q *tamper) Begin(ctx context.Context, env queue.Envelope, o queue.Origin) (queue.Draft, error) {
 	if q.begin != nil {
 		if err := q.begin(); err != nil {

@@ -152,7 +152,7 @@ func (s *Server) start(ctx context.Context) {
 		s.helpers.Go(func() { s.deliver(ctx) })
 	}
 	s.helpers.Go(s.watch)
-	if s.hooks.QueueDepth != nil || s.hooks.SessionCrowd != nil {
+	if s.hooks.QueueDepth != nil || s.hooks.SessionCrowd != nil || s.hooks.SpoolSpace != nil {
 		s.helpers.Go(s.tellGauges)
 	}
 	go func() {

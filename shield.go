@@ -32,6 +32,7 @@ func shield(h telemetry.Hooks) telemetry.Hooks {
 		TLSHandshake:        shielded("tls.handshake", h.TLSHandshake, tell),
 		TLSCertificate:      shielded("tls.certificate", h.TLSCertificate, tell),
 		SpoolError:          shielded("spool.error", h.SpoolError, tell),
+		SpoolSpace:          shielded("spool.space", h.SpoolSpace, tell),
 		Trouble:             shielded("trouble", h.Trouble, tell),
 		Panic:               tell,
 	}

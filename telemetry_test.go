@@ -110,6 +110,7 @@ var carried = map[string]string{
 	"TLSHandshake":        "ID Peer Version Cipher Duration",
 	"TLSCertificate":      "Listener Number File Names NotAfter",
 	"SpoolError":          "Op ID Err",
+	"SpoolSpace":          "Bytes Inodes",
 	"Trouble":             "Kind Listener Text Err",
 	"Panic":               "Where ID Value Stack",
 }

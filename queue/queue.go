@@ -47,6 +47,19 @@ var (
 	ErrLeaseEnded = errors.New("queue: lease has ended")
 )
 
+// Space is how much room the storage of a queue has left.
+type Space struct {
+	Bytes  int64
+	Inodes int64 // files that can still be made; negative: nobody counts them
+}
+
+// Spacer is a Queue that knows its Space. A backend need not be one.
+type Spacer interface {
+	// Space may be called as often as one likes. It returns what the storage
+	// said when it could not tell.
+	Space() (Space, error)
+}
+
 // Queue keeps messages from commit to acknowledgement. All methods may be
 // called from any goroutine.
 type Queue interface {

@@ -36,6 +36,7 @@ type Hooks struct {
 	TLSHandshake        func(TLSHandshake)
 	TLSCertificate      func(TLSCertificate)
 	SpoolError          func(SpoolError)
+	SpoolSpace          func(SpoolSpace)
 	Trouble             func(Trouble)
 	Panic               func(Panic)
 }
@@ -249,6 +250,13 @@ type SpoolError struct {
 	Err  error
 	Sick bool // the queue is sick from now on
 	Well bool // the queue is well again: Err is nil
+}
+
+// SpoolSpace: the room left where messages are kept, every 5 s; a queue that
+// knows of none tells none.
+type SpoolSpace struct {
+	Bytes  int64
+	Inodes int64 // negative: the file system does not count them
 }
 
 // Trouble: something outside of any session that an operator should look at, or

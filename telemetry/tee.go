@@ -23,6 +23,7 @@ func Tee(hooks ...Hooks) Hooks {
 		TLSHandshake:        tee(hooks, func(h Hooks) func(TLSHandshake) { return h.TLSHandshake }),
 		TLSCertificate:      tee(hooks, func(h Hooks) func(TLSCertificate) { return h.TLSCertificate }),
 		SpoolError:          tee(hooks, func(h Hooks) func(SpoolError) { return h.SpoolError }),
+		SpoolSpace:          tee(hooks, func(h Hooks) func(SpoolSpace) { return h.SpoolSpace }),
 		Trouble:             tee(hooks, func(h Hooks) func(Trouble) { return h.Trouble }),
 		Panic:               tee(hooks, func(h Hooks) func(Panic) { return h.Panic }),
 	}

@@ -231,6 +231,14 @@ func TestTheFloorOfFreeSpace(t *testing.T) {
 			}
 			w.fs.SetSpace(&tc.space)
 			time.Sleep(time.Second) // the system is asked once a second
+			left, err := q.Space()
+			must(t, err)
+			if want := (queue.Space{Bytes: int64(tc.space.Bytes), Inodes: -1}); !tc.space.HasInodes && left != want {
+				t.Errorf("%s: Space is %+v, want %+v", tc.name, left, want)
+			}
+			if tc.space.HasInodes && left.Inodes != int64(tc.space.Inodes) {
+				t.Errorf("%s: Space is %+v", tc.name, left)
+			}
 			check := q.Check(tc.size)
 			if tc.keeps != (check == nil) || check != nil && !errors.Is(check, queue.ErrNoSpace) {
 				t.Errorf("%s: Check(%d): %v", tc.name, tc.size, check)

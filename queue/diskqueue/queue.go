@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -286,6 +287,22 @@ func (q *Queue) Check(size int64) error {
 	}
 	return err
 }
+
+// Space implements queue.Spacer. It asks the system at most once a second.
+func (q *Queue) Space() (queue.Space, error) {
+	free, err := q.space.free()
+	if err != nil {
+		return queue.Space{}, fmt.Errorf("diskqueue: %w", err)
+	}
+	left := queue.Space{Bytes: bounded(free.Bytes), Inodes: -1}
+	if free.HasInodes {
+		left.Inodes = bounded(free.Inodes)
+	}
+	return left, nil
+}
+
+// bounded is n, for file systems that boast.
+func bounded(n uint64) int64 { return int64(min(n, math.MaxInt64)) }
 
 // Depth implements queue.Queue.
 func (q *Queue) Depth() queue.Depth {

@@ -233,6 +233,13 @@ func (lg *logger) spoolError(e telemetry.SpoolError) {
 		log(msg)
 }
 
+func (lg *logger) spoolSpace(e telemetry.SpoolSpace) {
+	lg.at(slog.LevelDebug).
+		num("bytes", e.Bytes).
+		num("inodes", e.Inodes).
+		log("space")
+}
+
 func (lg *logger) trouble(e telemetry.Trouble) {
 	level := slog.LevelWarn
 	if e.Over {

@@ -77,6 +77,7 @@ func New(l *slog.Logger, o *Options) telemetry.Hooks {
 		TLSHandshake:        lg.tlsHandshake,
 		TLSCertificate:      lg.tlsCertificate,
 		SpoolError:          lg.spoolError,
+		SpoolSpace:          lg.spoolSpace,
 		Trouble:             lg.trouble,
 		Panic:               lg.panicked,
 	}

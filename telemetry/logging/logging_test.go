@@ -87,6 +87,7 @@ func story(h telemetry.Hooks) {
 	telemetry.Emit(h.SpoolError, telemetry.SpoolError{Op: "recover", Path: "spool/committed/x", ID: "x", Err: errors.New("meta.json is missing")})
 	telemetry.Emit(h.SpoolError, telemetry.SpoolError{Op: "commit", Path: "spool/committed", Err: errors.New("input/output error"), Sick: true})
 	telemetry.Emit(h.SpoolError, telemetry.SpoolError{Op: "probe", Well: true})
+	telemetry.Emit(h.SpoolSpace, telemetry.SpoolSpace{Bytes: 1 << 30, Inodes: 4096})
 	telemetry.Emit(h.TLSCertificate, telemetry.TLSCertificate{Listener: "mx", Number: 1, File: "cert.pem", Names: []string{"mx.test", "*.x.test"}, NotAfter: time.Unix(1800000000, 0)})
 	telemetry.Emit(h.TLSCertificate, telemetry.TLSCertificate{Listener: "mx", Number: 1, File: "cert.pem", Names: []string{"mx.test"}, NotAfter: time.Unix(1800000000, 0), Err: errors.New("key key.pem does not match certificate cert.pem")})
 	telemetry.Emit(h.TLSCertificate, telemetry.TLSCertificate{Listener: "mx", Number: 2})

@@ -41,6 +41,7 @@ type facts struct {
 	tlsExpiry     *gauge
 	spoolErrors   *counter
 	spoolSick     *gauge
+	spoolSpace    *gauge
 	troubles      *counter
 	inTrouble     *gauge
 	panics        *counter
@@ -97,6 +98,7 @@ func newFacts(e *Exporter) facts {
 		tlsExpiry:     e.gauge("tls_certificate_not_after_seconds", "When a certificate in use expires, in Unix time, by its number in the listener's list.", "listener", "certificate"),
 		spoolErrors:   e.counter("spool_error_total", "Failures of the storage, and entries set aside, by what was being done.", "op"),
 		spoolSick:     e.gauge("spool_sick", "1 while the storage is failing and nothing is accepted."),
+		spoolSpace:    e.gauge("spool_space", "Room left where messages are kept: bytes, and inodes where they are counted.", "what"),
 		troubles:      e.counter("trouble_total", "Troubles outside of sessions that began: accept, certificate, certificate_expiry, hidden_peers.", "kind"),
 		inTrouble:     e.gauge("trouble", "1 while such a trouble lasts.", "kind", "listener"),
 		panics:        e.counter("panic_total", "Panics recovered, by whose code it was.", "where"),
@@ -124,6 +126,7 @@ func (f facts) hooks() telemetry.Hooks {
 		TLSHandshake:        f.onTLS,
 		TLSCertificate:      f.onCertificate,
 		SpoolError:          f.onSpool,
+		SpoolSpace:          f.onSpace,
 		Trouble:             f.onTrouble,
 		Panic:               func(e telemetry.Panic) { f.panics.inc(e.Where) },
 	}
@@ -208,6 +211,13 @@ func (f facts) onTLS(e telemetry.TLSHandshake) {
 	}
 	f.tls.inc(e.Listener, e.Version, result)
 	f.tlsSeconds.observe(e.Duration.Seconds(), result)
+}
+
+func (f facts) onSpace(e telemetry.SpoolSpace) {
+	f.spoolSpace.set(float64(e.Bytes), "bytes")
+	if e.Inodes >= 0 {
+		f.spoolSpace.set(float64(e.Inodes), "inodes")
+	}
 }
 
 func (f facts) onSpool(e telemetry.SpoolError) {
