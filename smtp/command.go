@@ -142,17 +142,16 @@ func helloOfSorts(args []byte) (name string, ok bool) {
 // parseChunk takes the argument of BDAT (RFC 3030 §2). A size that does not fit
 // is as bad as one that is no number: we could not know where the chunk ends.
 func parseChunk(args []byte) (size int64, last, ok bool) {
-	digits, rest, more := bytes.Cut(args, []byte(" "))
-	if size, ok = parseSize(digits); !ok || size < 0 {
+	end := bytes.IndexAny(args, " \t")
+	if end < 0 {
+		end = len(args)
+	}
+	if size, ok = parseSize(args[:end]); !ok || size < 0 {
 		return 0, false, false
 	}
-	if more {
-		if !isWord(bytes.Trim(rest, " \t"), "LAST") {
-			return 0, false, false
-		}
-		last = true
-	}
-	return size, last, true
+	rest := bytes.Trim(args[end:], " \t")
+	last = isWord(rest, "LAST")
+	return size, last, last || len(rest) == 0
 }
 
 // parseSize takes a decimal number; -1 for one over the range of int64.
