@@ -65,7 +65,7 @@ var (
 	nullPath  = pattern(`<>(?s:(|[ \t].*))\z`)
 	longLabel = pattern(`<(?:((?:@` + domain + `,)*)@|(` + route + `)?` + localPart + `@)(?:` + label + `\.)*[` + letters + `]{64}`)
 	literals  = regexp.MustCompile(literal)
-	chunkSize = regexp.MustCompile(`\A([0-9]{1,100})(?: [ \t]*([A-Za-z]+))?\z`)
+	chunkSize = regexp.MustCompile(`\A([0-9]{1,100})(?:[ \t]+([A-Za-z]+))?\z`)
 	digits    = regexp.MustCompile(`\A[0-9]{1,100}\z`)
 	keyword   = regexp.MustCompile(`\A[A-Za-z0-9][A-Za-z0-9-]*\z`)
 	visible   = regexp.MustCompile(`\A[!-~]+\z`)
