@@ -50,7 +50,8 @@ func (f *replyFinder) look(s *source, decl ast.Decl) {
 			f.literal(s, decl, n)
 		case *ast.AssignStmt:
 			for _, to := range n.Lhs {
-				if sel, ok := to.(*ast.SelectorExpr); ok && slices.Contains([]string{"Code", "Enhanced", "Text"}, sel.Sel.Name) {
+				sel, ok := to.(*ast.SelectorExpr)
+				if ok && (slices.Contains([]string{"Code", "Enhanced"}, sel.Sel.Name) || sel.Sel.Name == "Text" && s.knowsRepliesOnly()) {
 					f.fault(s.at(n) + ": a reply made by its parts")
 				}
 			}
@@ -202,6 +203,11 @@ func givenNames(n ast.Node, yield func(string)) {
 // givesReplies reports whether a server's replies may come from a folder.
 func givesReplies(folder string) bool {
 	return !isOrUnder(folder, "examples") && !isOrUnder(folder, "test") && !isOrUnder(folder, "internal") && folder != "incomingtest"
+}
+
+// knowsRepliesOnly reports whether what has a Text in a folder is a reply.
+func (s *source) knowsRepliesOnly() bool {
+	return s.folder() == "smtp" || isOrUnder(s.folder(), "policy")
 }
 
 func (s *source) isReply(e ast.Expr) bool {
