@@ -79,3 +79,26 @@ func TestBusiestLeavesOutWhoHasNoAddress(t *testing.T) {
 		t.Errorf("%d sessions", n)
 	}
 }
+
+// Behind a balancer the peers are those that it names, and it is none itself.
+func TestBusiestBehindABalancer(t *testing.T) {
+	t.Parallel()
+	srv := incomingtest.NewServer(t, incoming.Config{Listeners: []incoming.Listener{proxied(false, "127.0.0.0/8")},
+		Limits: incoming.Limits{ConnectionsPerIP: 2}})
+	srv.Dial() // it sends no header yet
+	for i, peer := range []string{"198.51.100.8", "198.51.100.7", "198.51.100.7", "198.51.100.7"} {
+		c := srv.Dial().Write(proxyLine(peer))
+		if i < 3 {
+			c.Expect("220")
+		} else {
+			c.Expect("421 4.7.0")
+		}
+	}
+	var got []string
+	for p := range srv.Busiest() {
+		got = append(got, fmt.Sprint(p.Peer, p.Sessions, p.Refused))
+	}
+	if want := []string{"198.51.100.7/32 2 1", "198.51.100.8/32 1 0"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

@@ -383,6 +383,10 @@ func TestHeaderLimits(t *testing.T) {
 			t.Parallel()
 			j := newJournal()
 			srv := incomingtest.NewServer(t, incoming.Config{Limits: c.limits, Hooks: eventHooks(j)})
+			if last := strings.LastIndex(strings.TrimSuffix(c.within, "\r\n"), "\r\n"); last >= 0 {
+				srv.Send("a@example.net", []string{"b@example.org"}, c.within[:last+2]+"\r\nbody: x\r\n") // a field below the limit
+				srv.Next()
+			}
 			srv.Send("a@example.net", []string{"b@example.org"}, c.within+"\r\nbody: x\r\n")
 			srv.Next()
 			for _, rest := range []string{"\r\nbody: x\r\n", ""} {
