@@ -125,7 +125,7 @@ func unmarshalMeta(b []byte) (*metaJSON, map[string]rawJSON, error) {
 	m := new(metaJSON)
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(m); err == nil {
+	if err := dec.Decode(m); err == nil && keysAreOurs(b) {
 		if _, err := dec.Token(); err == io.EOF {
 			return m, nil, nil
 		}
@@ -150,6 +150,46 @@ func unmarshalMeta(b []byte) (*metaJSON, map[string]rawJSON, error) {
 	}
 	return m, keys, nil
 }
+
+// keysAreOurs reports whether each key of the JSON object b is one of metaJSON's
+// to the letter. encoding/json takes SIZE for size as well, but that is a key
+// which somebody else has put there.
+func keysAreOurs(b []byte) bool {
+	depth := 0
+	for i := 0; i < len(b); i++ {
+		switch b[i] {
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+		case '"':
+			from := i + 1
+			for i++; i < len(b) && b[i] != '"'; i++ {
+				if b[i] == '\\' {
+					i++
+				}
+			}
+			if i >= len(b) {
+				return false
+			}
+			isKey := depth == 1 && bytes.HasPrefix(bytes.TrimLeft(b[i+1:], " \t\r\n"), []byte(":"))
+			if isKey && !metaKeys[string(b[from:i])] {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// metaKeys is the keys of metaJSON.
+var metaKeys = func() map[string]bool {
+	keys := make(map[string]bool)
+	for field := range reflect.TypeFor[metaJSON]().Fields() {
+		key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		keys[key] = true
+	}
+	return keys
+}()
 
 // deadJSON is dead.json: why a message is dead, and since when. The Elixir
 // original wrote rejected_at and reason.
