@@ -241,7 +241,7 @@ func (b *body) prepend() []byte {
 	hello, esmtp := s.conn.Hello()
 	added := s.tx.Prepended()
 	field := appendReceived(make([]byte, 0, 320+len(added)), trace{
-		hello: hello, esmtp: esmtp, peer: s.tx.Peer.Addr(), hostname: s.set.hostname, utf8: b.env.SMTPUTF8,
+		hello: hello, esmtp: esmtp, lmtp: s.set.wire[s.live.listener].LMTP, peer: s.tx.Peer.Addr(), hostname: s.set.hostname, utf8: b.env.SMTPUTF8,
 		tls: b.orig.TLS, id: b.id, rcpts: b.env.RcptTo, at: b.at})
 	return append(field, added...)
 }

@@ -76,6 +76,9 @@ func (l Listener) check() error {
 			return fmt.Errorf("address %q is not host:port: %w", l.Address, err)
 		}
 	}
+	if _, port, _ := net.SplitHostPort(l.Address); l.LMTP && port == "25" {
+		return errors.New("LMTP must not be spoken on port 25 (RFC 2033 §5)")
+	}
 	files := len(l.certificates()) > 0
 	switch {
 	case l.TLS < TLSDisabled || l.TLS > TLSImplicit:

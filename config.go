@@ -79,6 +79,11 @@ type Listener struct {
 	Name string
 	// Address is host:port; port 0 lets the system choose, see Server.Addr.
 	Address string
+	// LMTP makes it speak LMTP (RFC 2033) in place of SMTP: LHLO, and a reply for
+	// each accepted recipient after the text. A message is committed once, so
+	// that these are all alike; refusing some recipients is for RCPT. It is not
+	// for port 25.
+	LMTP bool
 	// TLS is the listener's mode.
 	TLS TLSMode
 	// CertFile and KeyFile are PEM files, read by New and again when they

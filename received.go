@@ -15,6 +15,7 @@ type trace struct {
 	esmtp    bool   // by EHLO
 	peer     netip.Addr
 	hostname string
+	lmtp     bool
 	utf8     bool // the client asked for SMTPUTF8
 	tls      *queue.TLSInfo
 	id       queue.ID
@@ -68,6 +69,14 @@ func appendReceived(b []byte, t trace) []byte {
 // §4.3). There is none for HELO under TLS.
 func protocol(t trace) string {
 	switch {
+	case t.lmtp && t.utf8 && t.tls != nil:
+		return "UTF8LMTPS"
+	case t.lmtp && t.utf8:
+		return "UTF8LMTP"
+	case t.lmtp && t.tls != nil:
+		return "LMTPS"
+	case t.lmtp:
+		return "LMTP"
 	case t.utf8 && t.tls != nil:
 		return "UTF8SMTPS"
 	case t.utf8:

@@ -54,6 +54,10 @@ func TestReceivedNamesTheProtocol(t *testing.T) {
 		{trace{esmtp: true}, "ESMTP"},
 		{trace{esmtp: true, tls: tls}, "ESMTPS"},
 		{trace{esmtp: true, utf8: true}, "UTF8SMTP"},
+		{trace{esmtp: true, lmtp: true}, "LMTP"},
+		{trace{esmtp: true, lmtp: true, tls: tls}, "LMTPS"},
+		{trace{esmtp: true, lmtp: true, utf8: true}, "UTF8LMTP"},
+		{trace{esmtp: true, lmtp: true, utf8: true, tls: tls}, "UTF8LMTPS"},
 		{trace{esmtp: true, utf8: true, tls: tls}, "UTF8SMTPS"},
 	} {
 		if got := protocol(c.t); got != c.want {

@@ -15,7 +15,7 @@ import (
 // next.
 //
 // Listeners nil stays as it is, certificates read again. Otherwise they must be
-// the running ones by name, address and TLS mode: what differs is in the error
+// the running ones by name, address, protocol and TLS mode: what differs is in the error
 // and needs a restart. Queue, Adapter, OnDead, Delivery and Hooks are not looked
 // at: they last as long as the Server.
 func (s *Server) Reload(cfg Config) error {
@@ -56,6 +56,8 @@ func (s *Server) sameListeners(now []Listener) error {
 			bad("listener %q cannot be removed without a restart", ep.name)
 		case l.Address != ep.conf.Address:
 			bad("listener %q: its address cannot be changed to %q without a restart", ep.name, l.Address)
+		case l.LMTP != ep.conf.LMTP:
+			bad("listener %q: its protocol cannot be changed without a restart", ep.name)
 		case l.TLS != ep.conf.TLS:
 			bad("listener %q: its TLS mode cannot be changed without a restart", ep.name)
 		}

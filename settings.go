@@ -84,6 +84,7 @@ func chainOf(cfg Config, ours *domains) []Policy {
 func (s *Server) wireConfig(set *settings, ep *endpoint, rejectBare, lenient []netip.Prefix) *smtp.Config {
 	c := &smtp.Config{
 		Hostname: set.hostname,
+		LMTP:     ep.conf.LMTP,
 		TLSMode:  ep.conf.TLS,
 		TLS:      ep.tls,
 

@@ -65,6 +65,7 @@ type answer struct {
 	stage stage
 	close ending
 	free  bool // not counted against Limits.Commands
+	text  bool // to a text that came to its end: in LMTP each recipient gets it
 }
 
 // detail is what is told of an answer beside it.
@@ -100,6 +101,11 @@ func (c *Conn) give(a answer) answer {
 	}
 	a.reply = a.reply.named(c.cfg.Hostname)
 	c.put(a.reply)
+	if a.text && c.cfg.LMTP {
+		for range c.recipients - 1 {
+			c.put(a.reply)
+		}
+	}
 	if a.reply.Code == 421 && a.close == goesOn {
 		a.close = closedRefused
 	}

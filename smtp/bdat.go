@@ -9,6 +9,9 @@ func (c *Conn) doBDAT(ctx context.Context, args []byte) answer {
 	if !ok { // nobody knows where the next command would begin
 		return answer{reply: replyBDATSyntax, stage: stageData, why: because("bad chunk size"), close: closedJunk}
 	}
+	// In LMTP the last chunk is answered for each recipient, whatever it comes
+	// to: a client that pipelines counts on it.
+	text := last && c.phase() > phaseReady
 	a := c.beginChunk(ctx)
 	keep := a.reply == nil
 	sum := size
@@ -17,7 +20,7 @@ func (c *Conn) doBDAT(ctx context.Context, args []byte) answer {
 	}
 	if sum < 0 || sum > c.twiceSize() {
 		c.hit("limits.message_size", sum, c.limits().MessageSize)
-		return answer{reply: replyTooBig, stage: stageMessage, why: because("twice limits.message_size"), close: closedLimit}
+		return answer{reply: replyTooBig, stage: stageMessage, why: because("twice limits.message_size"), close: closedLimit, text: text}
 	}
 	if keep && sum > c.limits().MessageSize {
 		c.tooBig(sum)
@@ -25,13 +28,15 @@ func (c *Conn) doBDAT(ctx context.Context, args []byte) answer {
 	if lost := c.readChunk(size, keep); lost.close != goesOn {
 		return lost
 	}
-	return c.endChunk(ctx, a, size > 0, last)
+	a = c.endChunk(ctx, a, size > 0, last)
+	a.text = text
+	return a
 }
 
 // beginChunk says by a reply that the chunk is not wanted.
 func (c *Conn) beginChunk(ctx context.Context) answer {
 	p := c.phase()
-	if wrong := order[verbBDAT][p]; wrong != nil {
+	if wrong := c.outOfOrder(verbBDAT); wrong != nil {
 		if p != phaseFailed {
 			c.pace = pace{}
 		}

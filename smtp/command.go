@@ -12,6 +12,7 @@ const (
 	verbUnknown verb = iota
 	verbEHLO
 	verbHELO
+	verbLHLO
 	verbMAIL
 	verbRCPT
 	verbDATA
@@ -62,6 +63,8 @@ func parseVerb(name []byte) verb {
 		return verbEHLO
 	case "HELO":
 		return verbHELO
+	case "LHLO":
+		return verbLHLO
 	case "MAIL":
 		return verbMAIL
 	case "RCPT":
@@ -84,7 +87,7 @@ func parseVerb(name []byte) verb {
 		return verbHELP
 	case "XCLIENT":
 		return verbXCLIENT
-	case "EXPN", "AUTH", "TURN", "ETRN", "ATRN", "SEND", "SOML", "SAML", "BURL", "XFORWARD", "XEXCH50", "LHLO":
+	case "EXPN", "AUTH", "TURN", "ETRN", "ATRN", "SEND", "SOML", "SAML", "BURL", "XFORWARD", "XEXCH50":
 		return verbRefused
 	case "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "CONNECT", "TRACE", "PATCH", "PRI":
 		return verbHTTP

@@ -22,6 +22,11 @@ type Config struct {
 	// Hostname is our name in the banner, in EHLO and in 421. Required.
 	Hostname string
 
+	// LMTP speaks LMTP (RFC 2033): LHLO is in EHLO's and HELO's place, and the
+	// text of a message is answered once for each RCPT that was accepted, in
+	// their order. A Body has one receipt or error, so that all are alike.
+	LMTP bool
+
 	TLSMode TLSMode
 	// TLS is required unless TLSMode is TLSDisabled.
 	TLS *tls.Config

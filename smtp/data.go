@@ -30,7 +30,9 @@ func (c *Conn) doData(ctx context.Context, args []byte) answer {
 	if a := c.readText(); a.close != goesOn {
 		return a
 	}
-	return c.endText(ctx)
+	a := c.endText(ctx)
+	a.text = true
+	return a
 }
 
 // beginText asks the Session for a Body. A refusal ends the transaction.
@@ -65,7 +67,7 @@ func (c *Conn) readText() answer {
 		case c.text.size > c.twiceSize():
 			// How much was looked at behind the limit is chance, so nothing is said
 			// of what was seen there.
-			return answer{reply: replyTooBig, stage: stageMessage, why: because("twice limits.message_size"), close: closedLimit}
+			return answer{reply: replyTooBig, stage: stageMessage, why: because("twice limits.message_size"), close: closedLimit, text: true}
 		case done:
 			c.reportSuspicion()
 			return answer{}

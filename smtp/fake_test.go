@@ -369,7 +369,8 @@ func playBy(serve serve, cfg *Config, rules map[string]string, pieces [][]byte) 
 	if p.end.Duration < 0 || p.end.Duration > time.Minute || p.end.BytesOut != int64(len(said)) && !alert {
 		p.faults = append(p.faults, fmt.Sprintf("closing %+v, %d octets said", p.end, len(said)))
 	}
-	if n := countRefusals(p.said); n != refused {
+	// In LMTP a text refused is one refusal, and a reply for each recipient.
+	if n := countRefusals(p.said); n != refused && !(cfg.LMTP && n > refused) {
 		p.faults = append(p.faults, fmt.Sprintf("%d refusals reported, %d given", refused, n))
 	}
 	most := max(bigBuffer, 2*cfg.Limits.CommandLine)

@@ -161,7 +161,7 @@ func TestRepliesAreWellFormed(t *testing.T) {
 			t.Errorf("class: %s", r.String())
 		case e == (EnhancedCode{}) && r.Code >= 400:
 			t.Errorf("no enhanced code: %s", r.String())
-		case strings.HasPrefix(r.Text, "HOST") != (r.Code == 421 || r == *replyBanner || r == *replyHello || r == *replyBye):
+		case strings.HasPrefix(r.Text, "HOST") != (r.Code == 421 || r == *replyBanner || r == *replyBannerLMTP || r == *replyHello || r == *replyBye):
 			t.Errorf("HOST: %s", r.String())
 		}
 		if got := string(appendText(nil, r.Text)); got != r.Text {

@@ -8,16 +8,17 @@ import (
 // is followed by nothing else in capitals; what is not constant (EHLO's
 // extensions, a receipt) is put together beside it.
 var (
-	replyBanner    = &Reply{220, EnhancedCode{}, "HOST ESMTP incoming"}
-	replyHello     = &Reply{250, EnhancedCode{}, "HOST"}
-	replyOK        = &Reply{250, EnhancedCode{2, 0, 0}, "Ok"}
-	replyMailOK    = &Reply{250, EnhancedCode{2, 1, 0}, "Ok"}
-	replyRcptOK    = &Reply{250, EnhancedCode{2, 1, 5}, "Ok"}
-	replyStartData = &Reply{354, EnhancedCode{}, "End data with <CR><LF>.<CR><LF>"}
-	replyHelp      = &Reply{214, EnhancedCode{2, 0, 0}, "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT STARTTLS"}
-	replyVrfy      = &Reply{252, EnhancedCode{2, 5, 0}, "Send some mail, it will be tried"}
-	replyBye       = &Reply{221, EnhancedCode{2, 0, 0}, "HOST Bye"}
-	replyStartTLS  = &Reply{220, EnhancedCode{2, 0, 0}, "Ready to start TLS"}
+	replyBanner     = &Reply{220, EnhancedCode{}, "HOST ESMTP incoming"}
+	replyBannerLMTP = &Reply{220, EnhancedCode{}, "HOST LMTP incoming"}
+	replyHello      = &Reply{250, EnhancedCode{}, "HOST"}
+	replyOK         = &Reply{250, EnhancedCode{2, 0, 0}, "Ok"}
+	replyMailOK     = &Reply{250, EnhancedCode{2, 1, 0}, "Ok"}
+	replyRcptOK     = &Reply{250, EnhancedCode{2, 1, 5}, "Ok"}
+	replyStartData  = &Reply{354, EnhancedCode{}, "End data with <CR><LF>.<CR><LF>"}
+	replyHelp       = &Reply{214, EnhancedCode{2, 0, 0}, "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT STARTTLS"}
+	replyVrfy       = &Reply{252, EnhancedCode{2, 5, 0}, "Send some mail, it will be tried"}
+	replyBye        = &Reply{221, EnhancedCode{2, 0, 0}, "HOST Bye"}
+	replyStartTLS   = &Reply{220, EnhancedCode{2, 0, 0}, "Ready to start TLS"}
 
 	// The peer's syntax.
 	replyUnknown      = &Reply{500, EnhancedCode{5, 5, 2}, "Command not recognised"}
@@ -27,6 +28,7 @@ var (
 	replyXclient      = &Reply{550, EnhancedCode{5, 7, 0}, "Not authorised"}
 	replyHelloSyntax  = &Reply{501, EnhancedCode{5, 5, 4}, "Syntax: EHLO hostname"}
 	replyHELOSyntax   = &Reply{501, EnhancedCode{5, 5, 4}, "Syntax: HELO hostname"}
+	replyLHLOSyntax   = &Reply{501, EnhancedCode{5, 5, 4}, "Syntax: LHLO hostname"}
 	replyMailSyntax   = &Reply{501, EnhancedCode{5, 5, 4}, "Syntax: MAIL FROM:<address>"}
 	replyRcptSyntax   = &Reply{501, EnhancedCode{5, 5, 4}, "Syntax: RCPT TO:<address>"}
 	replyVrfySyntax   = &Reply{501, EnhancedCode{5, 5, 4}, "Syntax: VRFY address"}
@@ -44,6 +46,8 @@ var (
 
 	// The order of commands.
 	replyHelloFirst   = &Reply{503, EnhancedCode{5, 5, 1}, "Send EHLO first"}
+	replyLHLOFirst    = &Reply{503, EnhancedCode{5, 5, 1}, "Send LHLO first"}
+	replyNotSMTP      = &Reply{500, EnhancedCode{5, 5, 1}, "This is LMTP, send LHLO"}
 	replyNestedMail   = &Reply{503, EnhancedCode{5, 5, 1}, "Nested MAIL command"}
 	replyMailFirst    = &Reply{503, EnhancedCode{5, 5, 1}, "Send MAIL first"}
 	replyRcptFirst    = &Reply{503, EnhancedCode{5, 5, 1}, "Send RCPT first"}
@@ -79,11 +83,11 @@ var (
 // Session returned.
 func Replies() []Reply {
 	table := []*Reply{
-		replyBanner, replyHello, replyOK, replyMailOK, replyRcptOK, replyStartData, replyHelp, replyVrfy, replyBye, replyStartTLS,
-		replyUnknown, replyControl, replyOverlong, replyNotHere, replyXclient, replyHelloSyntax, replyHELOSyntax, replyMailSyntax,
+		replyBanner, replyBannerLMTP, replyHello, replyOK, replyMailOK, replyRcptOK, replyStartData, replyHelp, replyVrfy, replyBye, replyStartTLS,
+		replyUnknown, replyControl, replyOverlong, replyNotHere, replyXclient, replyHelloSyntax, replyHELOSyntax, replyLHLOSyntax, replyMailSyntax,
 		replyRcptSyntax, replyVrfySyntax, replyBDATSyntax, replyNoArguments, replyBadSender, replyBadRecipient, replyLongSender,
 		replyLongPath, replyUTF8Sender, replyNeedsUTF8, replyBadParam, replyBodyParam, replyUnknownParam,
-		replyHelloFirst, replyNestedMail, replyMailFirst, replyRcptFirst, replyNoRecipients, replyInChunks, replyChunkFailed,
+		replyHelloFirst, replyLHLOFirst, replyNotSMTP, replyNestedMail, replyMailFirst, replyRcptFirst, replyNoRecipients, replyInChunks, replyChunkFailed,
 		replyTLSRequired, replyNoTLS, replyTLSAlready, replyTLSPipelined, replyNotText,
 		replyTooBig, replyTooManyRecipients, replyTooManyCommands, replyTooManyErrors, replyTooManyRefused, replyTooMuch, replyBareNewline,
 		replyTimeout, replyDrain,
@@ -112,10 +116,10 @@ func reasonOf(r *Reply) string {
 		return "address beyond ASCII without SMTPUTF8"
 	case replyBodyParam, replyUnknownParam:
 		return "parameter not offered"
-	case replyControl, replyHelloSyntax, replyHELOSyntax, replyMailSyntax, replyRcptSyntax, replyVrfySyntax, replyNoArguments,
+	case replyControl, replyHelloSyntax, replyHELOSyntax, replyLHLOSyntax, replyMailSyntax, replyRcptSyntax, replyVrfySyntax, replyNoArguments,
 		replyBadSender, replyBadRecipient, replyLongSender, replyLongPath, replyBadParam:
 		return "syntax"
-	case replyHelloFirst, replyNestedMail, replyMailFirst, replyRcptFirst, replyInChunks, replyTLSAlready:
+	case replyHelloFirst, replyLHLOFirst, replyNotSMTP, replyNestedMail, replyMailFirst, replyRcptFirst, replyInChunks, replyTLSAlready:
 		return "out of order"
 	case replyNoRecipients:
 		return "each recipient was refused"

@@ -119,6 +119,9 @@ func (c *Conn) greet(ctx context.Context, open func(context.Context, *Conn) (Ses
 	if c.cfg.OnAccepted != nil {
 		c.cfg.OnAccepted(c)
 	}
+	if c.cfg.LMTP {
+		return answer{reply: replyBannerLMTP}
+	}
 	return answer{reply: replyBanner}
 }
 

@@ -31,6 +31,7 @@ var order = [verbCount][phaseData]*Reply{
 	verbUnknown:  {nil, nil, nil, nil, nil, nil, nil, nil},
 	verbEHLO:     {nil, nil, nil, nil, nil, nil, nil, nil},
 	verbHELO:     {nil, nil, nil, nil, nil, nil, nil, nil},
+	verbLHLO:     {nil, nil, nil, nil, nil, nil, nil, nil},
 	verbMAIL:     {replyTLSRequired, replyHelloFirst, nil, replyNestedMail, replyNestedMail, replyNestedMail, replyNestedMail, replyNestedMail},
 	verbRCPT:     {replyTLSRequired, replyMailFirst, replyMailFirst, nil, nil, nil, replyInChunks, replyChunkFailed},
 	verbDATA:     {replyTLSRequired, replyMailFirst, replyMailFirst, replyRcptFirst, replyNoRecipients, nil, replyInChunks, replyChunkFailed},
@@ -43,4 +44,18 @@ var order = [verbCount][phaseData]*Reply{
 	verbHELP:     {replyTLSRequired, nil, nil, nil, nil, nil, nil, nil},
 	verbXCLIENT:  {replyTLSRequired, nil, nil, nil, nil, nil, nil, nil},
 	verbRefused:  {replyTLSRequired, nil, nil, nil, nil, nil, nil, nil},
+}
+
+// outOfOrder is the reply to a command that must not come now; nil when it may.
+// LMTP has its own where it wants another hello, and where each recipient was
+// refused (RFC 2033 §4.2).
+func (c *Conn) outOfOrder(v verb) *Reply {
+	wrong := order[v][c.phase()]
+	switch {
+	case c.cfg.LMTP && wrong == replyHelloFirst:
+		return replyLHLOFirst
+	case c.cfg.LMTP && wrong == replyNoRecipients:
+		return replyRcptFirst
+	}
+	return wrong
 }

@@ -178,6 +178,8 @@ func configure(t *testing.T, s *transcript.Script) (*Config, map[string]string) 
 			cfg.RejectBareNewline = func(peer netip.AddrPort) bool {
 				return value == "reject" && peer.String() == "198.51.100.7:40000"
 			}
+		case "lmtp":
+			cfg.LMTP = number == 1
 		case "lenient":
 			err = nil
 			cfg.Lenient = func(peer netip.AddrPort) bool { return value == "yes" && peer.String() == "198.51.100.7:40000" }

@@ -73,14 +73,22 @@ func (c *Conn) showCommand(v verb, line []byte) {
 
 // execute runs a command that is in order.
 func (c *Conn) execute(ctx context.Context, v verb, args []byte) answer {
+	if v == verbLHLO && !c.cfg.LMTP {
+		v = verbRefused
+	}
 	if v == verbBDAT {
 		return c.doBDAT(ctx, args) // whatever the order, its octets follow
 	}
-	if wrong := order[v][c.phase()]; wrong != nil {
+	if wrong := c.outOfOrder(v); wrong != nil {
 		return answer{reply: wrong, stage: stageOf(v)}
 	}
 	switch v {
+	case verbLHLO:
+		return c.doHello(ctx, args, true)
 	case verbEHLO, verbHELO:
+		if c.cfg.LMTP {
+			return answer{reply: replyNotSMTP, stage: stageHello}
+		}
 		return c.doHello(ctx, args, v == verbEHLO)
 	case verbMAIL:
 		return c.doMail(ctx, args)
@@ -152,13 +160,16 @@ func (c *Conn) doRset(args []byte) answer {
 	return answer{reply: replyOK}
 }
 
-// doHello is EHLO and HELO. Either ends a transaction (RFC 5321 §4.1.4).
+// doHello is EHLO, HELO and LHLO. Each ends a transaction (RFC 5321 §4.1.4).
 func (c *Conn) doHello(ctx context.Context, args []byte, esmtp bool) answer {
 	name, ok := parseHello(args)
 	if !ok && c.lenient() {
 		name, ok = helloOfSorts(args)
 	}
 	if !ok {
+		if c.cfg.LMTP {
+			return answer{reply: replyLHLOSyntax, stage: stageHello}
+		}
 		if esmtp {
 			return answer{reply: replyHelloSyntax, stage: stageHello}
 		}

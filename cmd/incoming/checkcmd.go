@@ -71,6 +71,9 @@ func (a *app) writePlan(cfg *config.Config, status incoming.Status, file string)
 		if l.Name != "" {
 			text = l.Name + ": " + text
 		}
+		if l.Protocol.String() == "lmtp" {
+			text += ", LMTP"
+		}
 		if l.Proxy.String() != "disabled" {
 			text += fmt.Sprintf(", PROXY %s from %s", l.Proxy, joined(l.ProxyNetworks))
 		}

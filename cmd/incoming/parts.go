@@ -153,7 +153,7 @@ func listenersOf(cfg *config.Config) []incoming.Listener {
 	versions := map[string]uint16{"1.0": tls.VersionTLS10, "1.1": tls.VersionTLS11, "1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}
 	var ls []incoming.Listener
 	for _, l := range cfg.Listeners {
-		made := incoming.Listener{Name: l.Label(), Address: l.Address.String(), TLS: modes[l.TLS.String()], CertFile: l.Cert, KeyFile: l.Key,
+		made := incoming.Listener{Name: l.Label(), Address: l.Address.String(), LMTP: l.Protocol.String() == "lmtp", TLS: modes[l.TLS.String()], CertFile: l.Cert, KeyFile: l.Key,
 			TLSMin: versions[l.TLSMin.String()], SessionTickets: l.SessionTickets}
 		for _, c := range l.Certificates {
 			made.Certificates = append(made.Certificates, incoming.CertificateFiles{CertFile: c.Cert, KeyFile: c.Key})

@@ -109,6 +109,9 @@ func (d *daemon) announce() {
 		if l.TLS.String() != "disabled" {
 			at += " (TLS " + l.TLS.String() + ")"
 		}
+		if l.Protocol.String() == "lmtp" {
+			at += " (LMTP)"
+		}
 		if l.Proxy.String() != "disabled" {
 			at += " (PROXY " + l.Proxy.String() + ")"
 		}

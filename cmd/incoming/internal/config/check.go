@@ -82,6 +82,8 @@ func (c *Config) checkListener(l Listener, before []Listener) *conflict {
 		return at("listener.tls", "listener.cert", "listener.key", "listener.certificate.cert").says(`listener %s: a certificate is given but tls is disabled; set tls = "optional"`, name)
 	case l.TLS.String() != "disabled" && (l.Cert == "" || l.Key == "") && (l.Cert != l.Key || len(l.Certificates) == 0):
 		return at("listener.tls").says("listener %s: tls is %s, which wants cert and key; set both to PEM files", name, l.TLS)
+	case l.Protocol.String() == "lmtp" && strings.HasSuffix(l.Address.String(), ":25"):
+		return at("listener.protocol").says("listener %s: lmtp must not be spoken on port 25; give it another port, such as 24", name)
 	case l.Proxy.String() == "disabled" && len(l.ProxyNetworks) > 0:
 		return at("listener.proxy_networks").says(`listener %s: proxy_networks are given but proxy is disabled; set proxy = "required"`, name)
 	case l.Proxy.String() != "disabled" && len(l.ProxyNetworks) == 0:

@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 var sameConfig = cmp.Options{
 	cmpopts.EquateComparable(Network{}),
 	cmp.AllowUnexported(Target{}),
-	cmpopts.EquateComparable(TLSMode{}, TLSVersion{}, ProxyMode{}, Policy{}, Newline{}, Format{}, LogFormat{}, LogLevel{}, LogAddresses{}, Domain{}, HostPort{}, Hostname{}, Known{}, Prefix{}),
+	cmpopts.EquateComparable(Protocol{}, TLSMode{}, TLSVersion{}, ProxyMode{}, Policy{}, Newline{}, Format{}, LogFormat{}, LogLevel{}, LogAddresses{}, Domain{}, HostPort{}, Hostname{}, Known{}, Prefix{}),
 }
 
 func TestEveryFieldHasAKeyAndEveryKeyAField(t *testing.T) {
@@ -117,6 +117,8 @@ func sample(k Key) string {
 		return `"reject"`
 	case "listener.tls":
 		return `"implicit"`
+	case "listener.protocol":
+		return `"lmtp"`
 	case "listener.proxy":
 		return `"required"`
 	case "listener.tls_min":
@@ -370,7 +372,7 @@ func TestDiffSaysWhatChangedAndWhatWantsARestart(t *testing.T) {
 	if !b.Listeners[0].ProxyNetworks[0].IsValid() {
 		t.Error("a clone shares a list of its listener")
 	}
-	b.Listeners[0] = Listener{Address: b.Listeners[0].Address, TLS: b.Listeners[0].TLS, Proxy: a.Listeners[0].Proxy, TLSMin: a.Listeners[0].TLSMin}
+	b.Listeners[0] = Listener{Address: b.Listeners[0].Address, TLS: b.Listeners[0].TLS, Protocol: a.Listeners[0].Protocol, Proxy: a.Listeners[0].Proxy, TLSMin: a.Listeners[0].TLSMin}
 	b.Listeners = append(b.Listeners, Listener{Name: "other"})
 	if l := Reloaded(a, b).Listeners; len(l) != 1 {
 		t.Errorf("a reload added a listener: %+v", l)

@@ -57,6 +57,8 @@ func listenerKeys() []Key {
 			Doc: "What logs and metrics call it. Default: its address"},
 		{Name: "listener.address", Default: "127.0.0.1:2525", Restart: true, in: func(l *Listener) any { return &l.Address },
 			Doc: "Where to listen, host:port. An address that is not on loopback wants domains"},
+		{Name: "listener.protocol", Default: "smtp", Restart: true, in: func(l *Listener) any { return &l.Protocol },
+			Doc: "smtp, or lmtp (RFC 2033: LHLO, and after the text a reply for each recipient, all alike), which must not be on port 25"},
 		{Name: "listener.tls", Default: "disabled", Restart: true, in: func(l *Listener) any { return &l.TLS },
 			Doc: "disabled, optional (STARTTLS is offered), required (530 5.7.0 before STARTTLS), implicit (TLS from the first octet)"},
 		{Name: "listener.cert", Example: `"/etc/incoming/cert.pem"`, in: func(l *Listener) any { return &l.Cert },

@@ -52,6 +52,8 @@ func (w Word[V]) String() string { return w.s }
 type (
 	// TLSMode is how a listener uses TLS: disabled, optional, required, implicit.
 	TLSMode = Word[tlsModes]
+	// Protocol is what a listener speaks: smtp or lmtp.
+	Protocol = Word[protocols]
 	// ProxyMode is whether PROXY headers are taken: disabled, optional, required.
 	ProxyMode = Word[proxyModes]
 	// TLSVersion is the oldest TLS version of a listener: 1.0 to 1.3.
@@ -82,6 +84,7 @@ type (
 
 type (
 	tlsModes     struct{}
+	protocols    struct{}
 	proxyModes   struct{}
 	tlsVersions  struct{}
 	policies     struct{}
@@ -100,6 +103,8 @@ type (
 func (tlsModes) check(s string) (string, error) {
 	return choose("TLS mode", s, "disabled", "optional", "required", "implicit")
 }
+
+func (protocols) check(s string) (string, error) { return choose("protocol", s, "smtp", "lmtp") }
 
 func (proxyModes) check(s string) (string, error) {
 	return choose("PROXY mode", s, "disabled", "optional", "required")
