@@ -269,10 +269,13 @@ func TestLimitsByAddressSeeThePeerBehindABalancer(t *testing.T) {
 	one, two := from("198.51.100.7"), from("198.51.100.7")
 	one.Expect("220")
 	two.Expect("220")
-	for range 3 { // a refused one that left twice would make room
+	for n := range 3 { // a refused one that left twice would make room
 		third := from("198.51.100.7")
 		third.Expect("421 4.7.0 Too many connections from your address")
 		third.ExpectClosed()
+		waitFor(t, "its end to be told", func() bool { // which comes after the client sees it
+			return strings.Count(strings.Join(j.all(), "\n"), "closed limit") == n+1
+		})
 	}
 	want := []string{"connect", "limit limits.connections_per_ip",
 		"rejected connect 421 4.7.0 Too many connections from your address, try again later policy= reason=past limits.connections_per_ip", "closed limit"}
