@@ -74,6 +74,8 @@ func refusals(t *testing.T) map[string]refusing {
 			"RCPT TO:<b@example.org>|BDAT 0|DATA|QUIT"},
 		"paths": {cfg: limits(incoming.Limits{Errors: -1}), say: "HI|MAIL|MAIL FROM:<a b>|MAIL FROM:<" + long + "@example.net>|MAIL FROM:<j\xc3\xb6@example.net>|" +
 			"MAIL FROM:<> FOO=BAR|MAIL FROM:<> BODY=BINARYMIME|MAIL FROM:<> SIZE=x|MAIL FROM:<>|RCPT|RCPT TO:<j\xc3\xb6@example.org>|RCPT TO:<@>|RCPT TO:<" + long + "@example.org>|QUIT"},
+		"LMTP": {cfg: incoming.Config{Listeners: []incoming.Listener{{Name: "mx", Address: "127.0.0.1:0", LMTP: true}}},
+			say: "EHLO x|MAIL FROM:<>|LHLO|QUIT"},
 		"a bad length":         {say: "TX|BDAT x"},
 		"a failed chunk":       {cfg: limits(incoming.Limits{MessageSize: 3}), say: "TX|BDAT 5|aaa|DATA|QUIT"},
 		"text after refusal":   {say: "DATA|Subject: x"},
