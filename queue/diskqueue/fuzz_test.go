@@ -175,12 +175,13 @@ type vandal struct {
 	// contested is the messages that have another name or place, or whose name
 	// something else has too: they are whole, and may end under any name.
 	contested map[queue.ID]bool
-	delivered map[string]bool // texts
+	owner     map[string]queue.ID // by directory: the message in it, where that has another name
+	delivered map[string]bool     // texts
 }
 
 func (s *estate) vandal() *vandal {
 	return &vandal{estate: s, files: maps.Clone(s.files), touched: make(map[queue.ID]bool), contested: make(map[queue.ID]bool),
-		delivered: make(map[string]bool)}
+		owner: make(map[string]queue.ID), delivered: make(map[string]bool)}
 }
 
 // act does one thing to a file or directory.
@@ -219,8 +220,11 @@ func (v *vandal) act(what, which byte, at uint16, value byte, stuff string) {
 		if place == "" || place == "journal/" || v.taken(to) {
 			return
 		}
-		v.contested[queue.ID(id)], v.contested[queue.ID(other)] = true, true
-		v.touched[queue.ID(id)] = v.touched[queue.ID(id)] || foreign(other) // which is left alone
+		of := v.ownerOf(dir)
+		v.contested[of], v.contested[queue.ID(id)], v.contested[queue.ID(other)] = true, true, true
+		v.touched[of] = v.touched[of] || foreign(other) // which is left alone
+		v.owner[to] = of
+		delete(v.owner, dir)
 		for file, text := range maps.Clone(v.files) {
 			if rest, ok := strings.CutPrefix(file, dir+"/"); ok {
 				delete(v.files, file)
@@ -232,7 +236,8 @@ func (v *vandal) act(what, which byte, at uint16, value byte, stuff string) {
 		if place == "" || place == "journal/" || v.taken(to) {
 			return
 		}
-		v.contested[queue.ID(id)] = true
+		v.contested[v.ownerOf(dir)], v.contested[queue.ID(id)] = true, true
+		v.owner[to] = v.ownerOf(dir)
 		for file, text := range maps.Clone(v.files) {
 			if rest, ok := strings.CutPrefix(file, dir+"/"); ok {
 				v.files[to+"/"+rest] = text
@@ -294,11 +299,20 @@ func (v *vandal) write(name, text string, from, to int) {
 	v.files[name] = text
 }
 
+// ownerOf is the message that a directory was made for.
+func (v *vandal) ownerOf(dir string) queue.ID {
+	if of, ok := v.owner[dir]; ok {
+		return of
+	}
+	return queue.ID(path.Base(dir))
+}
+
 // touch notes that octets of a file are not what they were.
 func (v *vandal) touch(name string, from, to int) {
 	dir, _ := path.Split(name)
-	if place, id := path.Split(strings.TrimSuffix(dir, "/")); place != "" {
-		v.touched[queue.ID(id)] = true
+	dir = strings.TrimSuffix(dir, "/")
+	if place, _ := path.Split(dir); place != "" {
+		v.touched[v.ownerOf(dir)] = true
 		return
 	}
 	if from < firstRecord {
