@@ -26,20 +26,28 @@ var states = []string{
 	"EHLO x\r\nMAIL FROM:<a@x.example>\r\nRCPT TO:<b@y.example>\r\nBDAT 7\r\na",
 }
 
-// statesInTLS are those of a listener with TLS, behind and before it.
-var statesInTLS = []struct {
-	mode  TLSMode
-	inTLS bool
-	sent  string
+// otherStates are those of a listener with TLS, behind and before it, and of LMTP.
+var otherStates = []struct {
+	mode        TLSMode
+	inTLS, lmtp bool
+	sent        string
 }{
-	{TLSOptional, false, ""},
-	{TLSOptional, false, "EHLO x\r\nMAIL FROM:<a@x.example>\r\nRCPT TO:<b@y.example>\r\n"},
-	{TLSRequired, false, "EHLO x\r\n"},
-	{TLSOptional, false, "EHLO x\r\nSTARTTLS x\r\n"},
-	{TLSOptional, false, "EHLO x\r\nSTARTTLS\r\n"},
-	{TLSOptional, true, ""},
-	{TLSOptional, true, "EHLO x\r\nSTARTTLS\r\nMAIL FROM:<a@x.example>\r\nRCPT TO:<b@y.example>\r\n"},
+	{TLSOptional, false, false, ""},
+	{TLSOptional, false, false, "EHLO x\r\nMAIL FROM:<a@x.example>\r\nRCPT TO:<b@y.example>\r\n"},
+	{TLSRequired, false, false, "EHLO x\r\n"},
+	{TLSOptional, false, false, "EHLO x\r\nSTARTTLS x\r\n"},
+	{TLSOptional, false, false, "EHLO x\r\nSTARTTLS\r\n"},
+	{TLSOptional, true, false, ""},
+	{TLSOptional, true, false, "EHLO x\r\nSTARTTLS\r\nMAIL FROM:<a@x.example>\r\nRCPT TO:<b@y.example>\r\n"},
+	{TLSDisabled, false, true, ""},
+	{TLSDisabled, false, true, "LHLO x\r\nMAIL FROM:<a@x.example>\r\n"},
+	{TLSDisabled, false, true, lmtpEnvelope},
+	{TLSDisabled, false, true, lmtpEnvelope + "DATA\r\n"},
+	{TLSDisabled, false, true, lmtpEnvelope + "BDAT 3\r\nabc"},
+	{TLSDisabled, false, true, lmtpEnvelope + "BDAT 101\r\n" + strings.Repeat("a", 101)},
 }
+
+const lmtpEnvelope = "LHLO x\r\nMAIL FROM:<a@x.example>\r\nRCPT TO:<b@y.example>\r\nRCPT TO:<b@y.example>\r\n"
 
 var replyLine = regexp.MustCompile(`^[2345][0-9][0-9]([ -][ -~]*)?\r\n$`)
 
@@ -87,8 +95,8 @@ func FuzzSession(f *testing.F) {
 		for _, state := range states {
 			throw(t, &cfg, rules, false, state, sent, int(cut))
 		}
-		for _, state := range statesInTLS {
-			cfg.TLSMode = state.mode
+		for _, state := range otherStates {
+			cfg.TLSMode, cfg.LMTP = state.mode, state.lmtp
 			throw(t, &cfg, rules, state.inTLS, state.sent, sent, int(cut))
 		}
 		for wait := time.Now(); runtime.NumGoroutine() > before; {

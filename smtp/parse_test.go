@@ -49,7 +49,7 @@ func TestParseSize(t *testing.T) {
 }
 
 // verbNames is the verbs of the grammar as the engine knows them.
-var verbNames = map[string]verb{"EHLO": verbEHLO, "HELO": verbHELO, "MAIL": verbMAIL, "RCPT": verbRCPT, "DATA": verbDATA, "BDAT": verbBDAT,
+var verbNames = map[string]verb{"EHLO": verbEHLO, "HELO": verbHELO, "LHLO": verbLHLO, "MAIL": verbMAIL, "RCPT": verbRCPT, "DATA": verbDATA, "BDAT": verbBDAT,
 	"RSET": verbRSET, "NOOP": verbNOOP, "QUIT": verbQUIT, "STARTTLS": verbSTARTTLS, "VRFY": verbVRFY, "HELP": verbHELP, "XCLIENT": verbXCLIENT,
 	"": verbUnknown}
 

@@ -42,6 +42,7 @@ type receiver struct {
 	text     string
 	body     Body
 	trouble  *Reply // the first; it will be the reply
+	each     bool   // in LMTP the reply goes out for each recipient: it is that to a text
 	chunks   bool   // between two chunks of a text that goes well
 	spoilt   bool   // between two chunks, of which one was refused
 	left     int64  // octets of the chunk to come
@@ -96,7 +97,11 @@ func (r *receiver) BareLineEnds() (lf, cr int) {
 func (r *receiver) connect() {
 	err := r.call(func() error { return r.session.rule("open", "") })
 	if err == nil {
-		r.say(replyBanner)
+		if r.cfg.LMTP {
+			r.say(replyBannerLMTP)
+		} else {
+			r.say(replyBanner)
+		}
 		return
 	}
 	reply := refusalOf(err)
@@ -137,6 +142,7 @@ func (r *receiver) command(line string) {
 	tooLong := len(line) > int(r.limit(int64(r.cfg.Limits.CommandLine), 4096))
 	line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
 	verb, args := words(line)
+	r.each = false
 	switch {
 	case tooLong:
 		r.overlong++
@@ -166,14 +172,22 @@ func (r *receiver) command(line string) {
 	case verb != "QUIT" && !r.countCommand():
 		return
 	}
-	if r.clear() && verb != "" && strings.Contains("MAIL DATA VRFY HELP XCLIENT"+elsewhere, verb) {
+	hello := verb == "EHLO" || verb == "HELO" || verb == "LHLO" && r.cfg.LMTP
+	if r.clear() && verb != "" && !hello && strings.Contains("MAIL DATA VRFY HELP XCLIENT"+elsewhere, verb) {
 		r.afterDATA = r.afterDATA || verb == "DATA"
 		r.reply(replyTLSRequired, "")
 		return
 	}
 	switch verb {
-	case "EHLO", "HELO":
-		r.doHello(verb, args)
+	case "EHLO", "HELO", "LHLO":
+		switch {
+		case !hello:
+			r.reply(replyNotHere, "")
+		case r.cfg.LMTP && verb != "LHLO":
+			r.reply(replyNotSMTP, "")
+		default:
+			r.doHello(verb, args)
+		}
 	case "MAIL":
 		r.doMAIL(args)
 	case "DATA":
@@ -231,11 +245,11 @@ func (r *receiver) doHello(verb, args string) {
 		args = firstWord(args)
 	}
 	if !helloName.MatchString(args) {
-		r.reply(map[string]*Reply{"EHLO": replyHelloSyntax, "HELO": replyHELOSyntax}[verb], "")
+		r.reply(map[string]*Reply{"EHLO": replyHelloSyntax, "HELO": replyHELOSyntax, "LHLO": replyLHLOSyntax}[verb], "")
 		return
 	}
 	r.reset()
-	r.hello, r.esmtp = args, verb == "EHLO"
+	r.hello, r.esmtp = args, verb != "HELO"
 	if err := r.call(func() error { return r.session.Hello(context.Background(), args) }); err != nil {
 		r.hello = ""
 		r.reply(refusalOf(err), "")
@@ -257,6 +271,9 @@ func (r *receiver) doHello(verb, args string) {
 
 func (r *receiver) doMAIL(args string) {
 	switch {
+	case r.hello == "" && r.cfg.LMTP:
+		r.reply(replyLHLOFirst, "")
+		return
 	case r.hello == "":
 		r.reply(replyHelloFirst, "")
 		return
@@ -329,7 +346,7 @@ func (r *receiver) ofOrder(verb string) *Reply {
 		return replyMailFirst
 	case verb == "RCPT" || r.recipients > 0:
 		return nil
-	case r.asked:
+	case r.asked && !r.cfg.LMTP:
 		return replyNoRecipients
 	}
 	return replyRcptFirst
@@ -376,6 +393,7 @@ func (r *receiver) takeText(octet byte) {
 		if _, lf, cr := undot(r.wire); lf+cr > 0 && r.cfg.RejectBareNewline != nil && r.cfg.RejectBareNewline(peerOfTests) {
 			r.trouble = replyBareNewline
 		}
+		r.each = true
 		r.endText()
 		return
 	}
@@ -384,6 +402,7 @@ func (r *receiver) takeText(octet byte) {
 		r.keep(more)
 	}
 	if int64(len(r.text)) > 2*r.limit(r.cfg.Limits.MessageSize, 50<<20) {
+		r.each = true
 		r.reply(replyTooBig, "limit")
 	}
 }
@@ -463,6 +482,7 @@ func (r *receiver) doBDAT(args string) {
 		return
 	}
 	r.left, r.last = size, last
+	r.each = last && (r.mail || r.spoilt)
 	r.unwanted = r.ofOrder("BDAT")
 	if r.unwanted == replyRcptFirst || r.unwanted == replyNoRecipients {
 		r.endTransaction()
@@ -565,6 +585,7 @@ func (r *receiver) endTransaction() {
 func (r *receiver) countCommand() bool {
 	r.commands++
 	if int64(r.commands) > r.limit(int64(r.cfg.Limits.Commands), 1000) {
+		r.each = false
 		r.reply(replyTooManyCommands, "limit")
 		return false
 	}
@@ -582,12 +603,16 @@ func (r *receiver) reply(reply *Reply, end string) {
 	if reply.Code >= 500 && reply.Code <= 504 || reply.Code == 555 {
 		if r.errors++; int64(r.errors) > r.limit(int64(r.cfg.Limits.Errors), 10) {
 			reply, end = replyTooManyErrors, "limit"
+			r.each = false
 		}
 	}
 	if reply.Code == 421 && end == "" {
 		end = "refused"
 	}
 	r.say(reply)
+	for n := 1; n < r.recipients && r.each && r.cfg.LMTP; n++ {
+		r.say(reply)
+	}
 	r.ended = end
 }
 
