@@ -73,7 +73,7 @@ func FuzzSession(f *testing.F) {
 				own = append(own, line.Text...)
 			}
 		}
-		if len(own) < 300 {
+		if len(own) < 150 {
 			f.Add(own, uint16(i))
 		}
 	}
