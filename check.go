@@ -71,7 +71,11 @@ func (cfg Config) check() error {
 }
 
 func (l Listener) check() error {
-	if l.Net == nil {
+	if path, is := unixPath(l.Address); is {
+		if path == "" {
+			return errors.New("address unix: has no path")
+		}
+	} else if l.Net == nil {
 		if _, _, err := net.SplitHostPort(l.Address); err != nil {
 			return fmt.Errorf("address %q is not host:port: %w", l.Address, err)
 		}

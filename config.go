@@ -6,6 +6,7 @@ package incoming
 import (
 	"context"
 	"crypto/tls"
+	"io/fs"
 	"net"
 	"net/netip"
 	"time"
@@ -77,8 +78,13 @@ type Listener struct {
 	// Name is how logs, metrics and policies call it; "" is its Address.
 	// Names must differ.
 	Name string
-	// Address is host:port; port 0 lets the system choose, see Server.Addr.
+	// Address is host:port; port 0 lets the system choose, see Server.Addr. Or
+	// it is unix:/path: a socket file, which is removed when the listener is
+	// closed, and when it was left by a process that is gone. Its clients have
+	// no IP address, unless Proxy tells one.
 	Address string
+	// SocketMode is the mode of the socket file; 0 is 0660.
+	SocketMode fs.FileMode
 	// LMTP makes it speak LMTP (RFC 2033) in place of SMTP: LHLO, and a reply for
 	// each accepted recipient after the text. A message is committed once, so
 	// that these are all alike; refusing some recipients is for RCPT. It is not

@@ -48,12 +48,11 @@ func (s *Server) newEndpoint(l Listener) (*endpoint, error) {
 
 // bind makes every listener listen, or none.
 func (s *Server) bind(ctx context.Context) error {
-	var lc net.ListenConfig
 	for _, ep := range s.endpoints {
 		ln := ep.conf.Net
 		if ln == nil {
 			var err error
-			if ln, err = lc.Listen(context.WithoutCancel(ctx), "tcp", ep.conf.Address); err != nil {
+			if ln, err = ep.conf.listen(context.WithoutCancel(ctx)); err != nil {
 				return fmt.Errorf("incoming: listener %q: %w", ep.name, err)
 			}
 		}
@@ -66,6 +65,14 @@ func (s *Server) bind(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// listen binds the listener's address.
+func (l Listener) listen(ctx context.Context) (net.Listener, error) {
+	if path, is := unixPath(l.Address); is {
+		return listenUnix(ctx, path, l.SocketMode)
+	}
+	return new(net.ListenConfig).Listen(ctx, "tcp", l.Address)
 }
 
 // admit serves a connection in a goroutine of its own, or turns it away here.

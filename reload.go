@@ -56,6 +56,8 @@ func (s *Server) sameListeners(now []Listener) error {
 			bad("listener %q cannot be removed without a restart", ep.name)
 		case l.Address != ep.conf.Address:
 			bad("listener %q: its address cannot be changed to %q without a restart", ep.name, l.Address)
+		case l.SocketMode != ep.conf.SocketMode:
+			bad("listener %q: its socket's mode cannot be changed without a restart", ep.name)
 		case l.LMTP != ep.conf.LMTP:
 			bad("listener %q: its protocol cannot be changed without a restart", ep.name)
 		case l.TLS != ep.conf.TLS:

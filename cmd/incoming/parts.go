@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
+	"strconv"
 
 	"github.com/incoming-mx/incoming"
 	"github.com/incoming-mx/incoming/cmd/incoming/internal/config"
@@ -147,13 +149,19 @@ func limitsOf(l config.Limits) incoming.Limits {
 	}
 }
 
+// socketMode is a mode that the configuration has checked.
+func socketMode(octal string) fs.FileMode {
+	mode, _ := strconv.ParseUint(octal, 8, 9) // "" is 0, the default
+	return fs.FileMode(mode)
+}
+
 func listenersOf(cfg *config.Config) []incoming.Listener {
 	modes := map[string]incoming.TLSMode{"disabled": incoming.TLSDisabled, "optional": incoming.TLSOptional,
 		"required": incoming.TLSRequired, "implicit": incoming.TLSImplicit}
 	versions := map[string]uint16{"1.0": tls.VersionTLS10, "1.1": tls.VersionTLS11, "1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}
 	var ls []incoming.Listener
 	for _, l := range cfg.Listeners {
-		made := incoming.Listener{Name: l.Label(), Address: l.Address.String(), LMTP: l.Protocol.String() == "lmtp", TLS: modes[l.TLS.String()], CertFile: l.Cert, KeyFile: l.Key,
+		made := incoming.Listener{Name: l.Label(), Address: l.Address.String(), SocketMode: socketMode(l.SocketMode.String()), LMTP: l.Protocol.String() == "lmtp", TLS: modes[l.TLS.String()], CertFile: l.Cert, KeyFile: l.Key,
 			TLSMin: versions[l.TLSMin.String()], SessionTickets: l.SessionTickets}
 		for _, c := range l.Certificates {
 			made.Certificates = append(made.Certificates, incoming.CertificateFiles{CertFile: c.Cert, KeyFile: c.Key})

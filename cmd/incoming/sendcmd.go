@@ -37,7 +37,7 @@ code is 1 when anything was refused. A line of FILE that ends with LF alone is s
 	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
-	fs.StringVar(&f.Server, "server", "127.0.0.1:2525", "`ADDR` of the server, host:port")
+	fs.StringVar(&f.Server, "server", "127.0.0.1:2525", "`ADDR` of the server, host:port or unix:/path")
 	fs.StringVar(&f.From, "from", defaultSender(), "sender `ADDRESS`; '<>' is the null sender")
 	fs.StringArrayVar(&f.To, "to", []string{"postmaster"}, "recipient `ADDRESS`, repeatable")
 	fs.IntVar(&f.Count, "count", 1, "`N` messages")

@@ -103,7 +103,7 @@ func (d *daemon) announce() {
 	var listeners []string
 	for _, l := range d.running.Listeners {
 		at := l.Address.String()
-		if addr := d.server.Addr(l.Label()); addr != nil {
+		if addr := d.server.Addr(l.Label()); addr != nil && !l.Unix() {
 			at = addr.String()
 		}
 		if l.TLS.String() != "disabled" {

@@ -86,7 +86,7 @@ func (c *Config) checkListener(l Listener, before []Listener) *conflict {
 		return at("listener.protocol").says("listener %s: lmtp must not be spoken on port 25; give it another port, such as 24", name)
 	case l.Proxy.String() == "disabled" && len(l.ProxyNetworks) > 0:
 		return at("listener.proxy_networks").says(`listener %s: proxy_networks are given but proxy is disabled; set proxy = "required"`, name)
-	case l.Proxy.String() != "disabled" && len(l.ProxyNetworks) == 0:
+	case l.Proxy.String() != "disabled" && len(l.ProxyNetworks) == 0 && !l.Unix():
 		return at("listener.proxy").says(`listener %s: proxy is %s, which wants proxy_networks; set them to where your balancers connect from, such as ["10.0.0.7"]`, name, l.Proxy)
 	}
 	for i, c := range l.Certificates {

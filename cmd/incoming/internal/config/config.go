@@ -35,12 +35,13 @@ type Config struct {
 
 // Listener is one [[listener]].
 type Listener struct {
-	Name     string   `toml:"name"`
-	Address  HostPort `toml:"address"`
-	Protocol Protocol `toml:"protocol"`
-	TLS      TLSMode  `toml:"tls"`
-	Cert     string   `toml:"cert"`
-	Key      string   `toml:"key"`
+	Name       string     `toml:"name"`
+	Address    Endpoint   `toml:"address"`
+	SocketMode SocketMode `toml:"socket_mode"`
+	Protocol   Protocol   `toml:"protocol"`
+	TLS        TLSMode    `toml:"tls"`
+	Cert       string     `toml:"cert"`
+	Key        string     `toml:"key"`
 
 	Proxy         ProxyMode `toml:"proxy"`
 	ProxyNetworks []Network `toml:"proxy_networks"`

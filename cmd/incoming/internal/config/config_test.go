@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 var sameConfig = cmp.Options{
 	cmpopts.EquateComparable(Network{}),
 	cmp.AllowUnexported(Target{}),
-	cmpopts.EquateComparable(Protocol{}, TLSMode{}, TLSVersion{}, ProxyMode{}, Policy{}, Newline{}, Format{}, LogFormat{}, LogLevel{}, LogAddresses{}, Domain{}, HostPort{}, Hostname{}, Known{}, Prefix{}),
+	cmpopts.EquateComparable(Endpoint{}, SocketMode{}, Protocol{}, TLSMode{}, TLSVersion{}, ProxyMode{}, Policy{}, Newline{}, Format{}, LogFormat{}, LogLevel{}, LogAddresses{}, Domain{}, HostPort{}, Hostname{}, Known{}, Prefix{}),
 }
 
 func TestEveryFieldHasAKeyAndEveryKeyAField(t *testing.T) {
@@ -117,6 +117,8 @@ func sample(k Key) string {
 		return `"reject"`
 	case "listener.tls":
 		return `"implicit"`
+	case "listener.socket_mode":
+		return `"0600"`
 	case "listener.protocol":
 		return `"lmtp"`
 	case "listener.proxy":
@@ -145,7 +147,7 @@ func sample(k Key) string {
 		return `"7m"`
 	case *[]Network:
 		return `["192.0.2.0/24"]`
-	case *HostPort:
+	case *HostPort, *Endpoint:
 		return `"127.0.0.1:7"`
 	}
 	return `"seven"`
@@ -372,7 +374,7 @@ func TestDiffSaysWhatChangedAndWhatWantsARestart(t *testing.T) {
 	if !b.Listeners[0].ProxyNetworks[0].IsValid() {
 		t.Error("a clone shares a list of its listener")
 	}
-	b.Listeners[0] = Listener{Address: b.Listeners[0].Address, TLS: b.Listeners[0].TLS, Protocol: a.Listeners[0].Protocol, Proxy: a.Listeners[0].Proxy, TLSMin: a.Listeners[0].TLSMin}
+	b.Listeners[0] = Listener{Address: b.Listeners[0].Address, TLS: b.Listeners[0].TLS, SocketMode: a.Listeners[0].SocketMode, Protocol: a.Listeners[0].Protocol, Proxy: a.Listeners[0].Proxy, TLSMin: a.Listeners[0].TLSMin}
 	b.Listeners = append(b.Listeners, Listener{Name: "other"})
 	if l := Reloaded(a, b).Listeners; len(l) != 1 {
 		t.Errorf("a reload added a listener: %+v", l)
@@ -451,6 +453,25 @@ func TestTheManualHoldsTheTable(t *testing.T) {
 	}
 	if d := cmp.Diff(want, string(text)); d != "" {
 		t.Errorf("%s is not what the table says; run the test with -update:\n%s", path, d)
+	}
+}
+
+func TestUnixSocketsAreListenedOn(t *testing.T) {
+	t.Parallel()
+	c := Default()
+	must(c.Set("listener.address=unix:/run/mx.sock"))
+	must(c.Set("listener.proxy=required")) // whoever may connect is believed
+	if err := c.check(); err != nil || !c.Listeners[0].Unix() {
+		t.Errorf("%+v: %v", c.Listeners, err)
+	}
+	for _, bad := range []string{"listener.address=unix:", "listener.address=unix:/" + strings.Repeat("x", 107), "listener.socket_mode=0668", "listener.socket_mode=7", "listener.socket_mode=01777"} {
+		if err := c.Set(bad); err == nil {
+			t.Errorf("%s is taken", bad)
+		}
+	}
+	must(c.Set("listener.address=unix:/" + strings.Repeat("x", 106)))
+	if err := c.Set("http.address=unix:/run/http.sock"); err == nil {
+		t.Error("http.address is a socket")
 	}
 }
 

@@ -52,6 +52,10 @@ func (w Word[V]) String() string { return w.s }
 type (
 	// TLSMode is how a listener uses TLS: disabled, optional, required, implicit.
 	TLSMode = Word[tlsModes]
+	// Endpoint is an address to listen on: HostPort, or unix:/path.
+	Endpoint = Word[endpoints]
+	// SocketMode is the mode of a socket file, in octal.
+	SocketMode = Word[socketModes]
 	// Protocol is what a listener speaks: smtp or lmtp.
 	Protocol = Word[protocols]
 	// ProxyMode is whether PROXY headers are taken: disabled, optional, required.
@@ -84,6 +88,8 @@ type (
 
 type (
 	tlsModes     struct{}
+	endpoints    struct{}
+	socketModes  struct{}
 	protocols    struct{}
 	proxyModes   struct{}
 	tlsVersions  struct{}
@@ -103,6 +109,32 @@ type (
 func (tlsModes) check(s string) (string, error) {
 	return choose("TLS mode", s, "disabled", "optional", "required", "implicit")
 }
+
+// longestSocket is how long a path the system takes for a socket.
+const longestSocket = 107
+
+func (endpoints) check(s string) (string, error) {
+	path, is := strings.CutPrefix(s, "unix:")
+	switch {
+	case !is:
+		return hostPorts{}.check(s)
+	case path == "":
+		return "", errors.New("unix: has no path; write unix:/run/incoming/mx.sock")
+	case len(path) > longestSocket:
+		return "", fmt.Errorf("%q is too long for a socket; %d octets of path are the most", path, longestSocket)
+	}
+	return s, nil
+}
+
+func (socketModes) check(s string) (string, error) {
+	if _, err := strconv.ParseUint(s, 8, 9); s != "" && (err != nil || len(s) < 3) {
+		return "", fmt.Errorf("%q is no mode; write it in octal, such as 0660", s)
+	}
+	return s, nil
+}
+
+// Unix reports whether the listener is on a unix socket.
+func (l Listener) Unix() bool { return strings.HasPrefix(l.Address.String(), "unix:") }
 
 func (protocols) check(s string) (string, error) { return choose("protocol", s, "smtp", "lmtp") }
 
@@ -216,6 +248,9 @@ func (c Certificate) String() string { return c.Cert + ":" + c.Key }
 
 // loopback reports whether only this machine can reach the address.
 func loopback(address string) bool {
+	if strings.HasPrefix(address, "unix:") {
+		return true
+	}
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return false

@@ -24,7 +24,11 @@ type client struct {
 // dial connects, reads the banner, says hello and, as asked, begins TLS.
 func dial(ctx context.Context, o *Options) (*client, error) {
 	d := net.Dialer{Timeout: o.Timeout}
-	conn, err := d.DialContext(ctx, "tcp", o.Server)
+	network, address := "tcp", o.Server
+	if path, is := strings.CutPrefix(o.Server, "unix:"); is {
+		network, address = "unix", path
+	}
+	conn, err := d.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
