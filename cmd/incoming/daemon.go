@@ -65,7 +65,11 @@ func newDaemon(ctx context.Context, a *app, cfg *config.Config, load func() (*co
 		return nil, err
 	}
 	d.adapter.set(d.parts.adapter)
-	if d.server, err = incoming.New(d.composed(cfg, d.parts)); err != nil {
+	c := d.composed(cfg, d.parts)
+	if err = adopt(cfg, c.Listeners); err != nil {
+		return nil, err
+	}
+	if d.server, err = incoming.New(c); err != nil {
 		return nil, err
 	}
 	if d.control, err = control.Listen(ctx, d.queue.ControlSocket()); err != nil {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"strconv"
+	"strings"
 
 	"github.com/incoming-mx/incoming"
 	"github.com/incoming-mx/incoming/cmd/incoming/internal/config"
@@ -165,6 +166,9 @@ func listenersOf(cfg *config.Config) []incoming.Listener {
 			TLSMin: versions[l.TLSMin.String()], SessionTickets: l.SessionTickets}
 		for _, c := range l.Certificates {
 			made.Certificates = append(made.Certificates, incoming.CertificateFiles{CertFile: c.Cert, KeyFile: c.Key})
+		}
+		if strings.HasPrefix(made.Address, "systemd:") {
+			made.Net = inherited{}
 		}
 		if mode := l.Proxy.String(); mode != "disabled" {
 			made.Proxy = proxyproto.New(proxyproto.Options{Networks: prefixes(l.ProxyNetworks), Optional: mode == "optional"})

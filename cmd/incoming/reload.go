@@ -23,6 +23,7 @@ func (d *daemon) hangup(ctx context.Context) {
 func (d *daemon) reloadNow(ctx context.Context) (*control.Report, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	defer d.reloading()()
 	r, err := d.reload(ctx)
 	if err != nil {
 		d.log.Error("reload failed; nothing was changed", "error", oneLine(err))

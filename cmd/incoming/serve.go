@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/incoming-mx/incoming/cmd/incoming/internal/config"
 	"github.com/spf13/cobra"
 )
@@ -65,6 +66,7 @@ func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
 		case <-ready:
 			ready = nil
 			d.announce()
+			d.notify(sd.SdNotifyReady)
 			for _, why := range d.server.Status().NotReady {
 				d.log.Warn("not ready", "reason", why)
 			}
@@ -85,6 +87,7 @@ func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
 				ending = true
 				d.log.Info("draining", "signal", s.String(), "at_most", d.drainTime())
 				d.draining.Store(true)
+				d.notify(sd.SdNotifyStopping)
 				drain()
 			}
 		case err := <-ended:

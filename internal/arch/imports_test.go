@@ -74,6 +74,7 @@ var homes = []struct{ library, home string }{
 	{"github.com/prometheus", "telemetry/metrics"},
 	{"go.opentelemetry.io", "telemetry/otel"},
 	{"github.com/spf13", "cmd/..."},
+	{"github.com/coreos/go-systemd", "cmd/..."},
 	{"github.com/pelletier/go-toml", "cmd/..."},
 }
 

@@ -464,7 +464,7 @@ func TestUnixSocketsAreListenedOn(t *testing.T) {
 	if err := c.check(); err != nil || !c.Listeners[0].Unix() {
 		t.Errorf("%+v: %v", c.Listeners, err)
 	}
-	for _, bad := range []string{"listener.address=unix:", "listener.address=unix:/" + strings.Repeat("x", 107), "listener.socket_mode=0668", "listener.socket_mode=7", "listener.socket_mode=01777"} {
+	for _, bad := range []string{"listener.address=unix:", "listener.address=systemd:", "listener.address=systemd:a:b", "listener.address=unix:/" + strings.Repeat("x", 107), "listener.socket_mode=0668", "listener.socket_mode=7", "listener.socket_mode=01777"} {
 		if err := c.Set(bad); err == nil {
 			t.Errorf("%s is taken", bad)
 		}

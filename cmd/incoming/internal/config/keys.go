@@ -56,7 +56,7 @@ func listenerKeys() []Key {
 		{Name: "listener.name", Example: `"mx"`, Restart: true, in: func(l *Listener) any { return &l.Name },
 			Doc: "What logs and metrics call it. Default: its address"},
 		{Name: "listener.address", Default: "127.0.0.1:2525", Restart: true, in: func(l *Listener) any { return &l.Address },
-			Doc: "Where to listen, host:port, or unix:/path for a socket. An address that is not on loopback wants domains"},
+			Doc: "Where to listen, host:port, or unix:/path for a socket, or systemd:NAME for one that systemd hands over by that FileDescriptorName. An address that is not on loopback wants domains"},
 		{Name: "listener.socket_mode", Default: "0660", Restart: true, in: func(l *Listener) any { return &l.SocketMode },
 			Doc: "The mode of a unix socket, in octal: who may connect to it"},
 		{Name: "listener.protocol", Default: "smtp", Restart: true, in: func(l *Listener) any { return &l.Protocol },

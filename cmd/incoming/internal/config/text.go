@@ -52,7 +52,7 @@ func (w Word[V]) String() string { return w.s }
 type (
 	// TLSMode is how a listener uses TLS: disabled, optional, required, implicit.
 	TLSMode = Word[tlsModes]
-	// Endpoint is an address to listen on: HostPort, or unix:/path.
+	// Endpoint is an address to listen on: HostPort, unix:/path, or systemd:NAME.
 	Endpoint = Word[endpoints]
 	// SocketMode is the mode of a socket file, in octal.
 	SocketMode = Word[socketModes]
@@ -114,6 +114,12 @@ func (tlsModes) check(s string) (string, error) {
 const longestSocket = 107
 
 func (endpoints) check(s string) (string, error) {
+	if name, is := strings.CutPrefix(s, "systemd:"); is {
+		if name == "" || strings.ContainsAny(name, ": \t") {
+			return "", fmt.Errorf("%q names no socket; write systemd:NAME, with the FileDescriptorName of the socket's unit", s)
+		}
+		return s, nil
+	}
 	path, is := strings.CutPrefix(s, "unix:")
 	switch {
 	case !is:
