@@ -183,16 +183,19 @@ func stopPostfix(t *testing.T, dir string) {
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 		t.Errorf("postfix (%d): %v", pid, err)
 	}
-	deadline := time.Now().Add(20 * time.Second)
+	late := time.After(20 * time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
 	for {
 		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 		if err != nil || bytes.Contains(status, []byte("State:\tZ")) {
 			return
 		}
-		if time.Now().After(deadline) {
+		select {
+		case <-tick.C:
+		case <-late:
 			t.Errorf("postfix (%d) does not end", pid)
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 }
