@@ -21,7 +21,7 @@ func absent(t *testing.T, why string) {
 }
 
 // TestWhatEveryClientSendsArrives sends every kind of message by every client in
-// every way, and prints what came of it.
+// every way, and prints what came of it: Q09, a last line without an end too.
 func TestWhatEveryClientSendsArrives(t *testing.T) {
 	enabled(t)
 	s, d := begin(t)
