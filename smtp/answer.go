@@ -242,7 +242,6 @@ func (c *Conn) lostText(err error) answer {
 
 // broken is the end of a connection that can take no reply.
 func (c *Conn) broken(err error) answer {
-	var alert net.Error
 	switch {
 	case c.out.err != nil:
 		return answer{close: closedWrite, why: failed(c.out.err)}
@@ -254,10 +253,21 @@ func (c *Conn) broken(err error) answer {
 		return answer{close: closedForced, why: failed(err)}
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return answer{close: closedReset, why: failed(err)}
-	case c.encrypted() && !errors.As(err, &alert):
+	case c.encrypted() && ofTLS(err):
 		return answer{close: closedTLS, why: failed(err)}
 	}
 	return answer{close: closedError, why: failed(err)}
+}
+
+// ofTLS reports whether an error is of the TLS stream and not of the network under
+// it: crypto/tls tells alerts, its own and the peer's, as errors of an operation.
+func ofTLS(err error) bool {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Op == "local error" || op.Op == "remote error"
+	}
+	var network net.Error
+	return !errors.As(err, &network)
 }
 
 // ask calls the Session and survives its panic.
