@@ -26,6 +26,10 @@ const (
 	// mostBatch is how many octets are written at one go.
 	mostBatch = 1 << 20
 
+	// mostKept is how much of a buffer is kept for the next batch while there
+	// is nothing to do.
+	mostKept = 256 << 10
+
 	// mostMoved is how many octets of a segment that is being emptied are
 	// moved before those that wait have their turn.
 	mostMoved = 256 << 10
@@ -90,7 +94,8 @@ type journal struct {
 	making sync.Mutex // one at a time makes segments
 	number int        // of the last file made; guarded by making
 	stock  chan struct{}
-	short  atomic.Bool // the last one could not be made
+	hurry  chan struct{} // somebody waits for the one that is made
+	short  atomic.Bool   // the last one could not be made
 
 	recentMu sync.Mutex
 	recent   map[queue.ID]*record
@@ -147,6 +152,7 @@ func newJournal(d *directory, size int64, commits bool) *journal {
 		noSync:      d.noSync,
 		commits:     commits,
 		stock:       make(chan struct{}, 1),
+		hurry:       make(chan struct{}, 1),
 		recent:      make(map[queue.ID]*record),
 		order:       make([]queue.ID, mostRecent),
 		lives:       make(map[*segment]struct{}),

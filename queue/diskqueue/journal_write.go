@@ -57,6 +57,7 @@ func (j *journal) run() {
 		j.timer.Stop()
 	}
 	close(j.stock)
+	j.hurryUp()
 	<-stocked
 	j.finish()
 }
@@ -67,6 +68,9 @@ func (j *journal) take() (batch []*request, last bool) {
 	j.reqMu.Lock()
 	defer j.reqMu.Unlock()
 	for len(j.pending) == 0 && !j.closing && !j.syncDue && j.moving == nil {
+		if cap(j.buf) > mostKept { // a burst is over
+			j.buf, j.batch, j.taken, j.pending = nil, nil, nil, nil
+		}
 		j.asked.Wait()
 	}
 	// Who can run now asks first, so that more share a sync: with 20 and with
@@ -459,7 +463,7 @@ func (j *journal) fresh(mayFail bool) (*segment, error) {
 			return s, nil
 		}
 		j.mu.Unlock()
-		if err := j.make(); err != nil {
+		if err := j.makeNow(); err != nil {
 			j.pressed = true
 			return nil, err
 		}
@@ -472,7 +476,7 @@ func (j *journal) keepSpare() error {
 	if j.spares() > 0 {
 		return nil
 	}
-	if err := j.make(); err != nil {
+	if err := j.makeNow(); err != nil {
 		j.pressed = true
 		return err
 	}
@@ -492,6 +496,20 @@ func (j *journal) restock() {
 	}
 }
 
+// makeNow adds a free segment, unless there are two, for who waits for it.
+func (j *journal) makeNow() error {
+	j.hurryUp()
+	return j.make()
+}
+
+// hurryUp tells who makes a segment, or makes the next one, to do without pauses.
+func (j *journal) hurryUp() {
+	select {
+	case j.hurry <- struct{}{}:
+	default:
+	}
+}
+
 // make adds a free segment, unless there are two.
 func (j *journal) make() error {
 	j.making.Lock()
@@ -504,7 +522,7 @@ func (j *journal) make() error {
 	}
 	j.number++
 	s := &segment{files: &j.files, path: filepath.Join(j.dir, segmentName(j.number)), size: j.segmentSize}
-	err := s.create(j.dir, !j.noSync)
+	err := s.create(j.dir, !j.noSync, j.pauses())
 	j.short.Store(err != nil)
 	if err != nil {
 		return err
@@ -513,6 +531,29 @@ func (j *journal) make() error {
 	j.free = append(j.free, s)
 	j.mu.Unlock()
 	return nil
+}
+
+// blankPause is how long the maker of a segment pauses between its parts, of
+// which there are 128. All in all it takes some 150 ms, in which the journal
+// fills a segment at 12 000 messages a second.
+const blankPause = time.Millisecond
+
+// pauses returns what the maker of a segment does between its parts: it pauses
+// until somebody is in a hurry, and from then on does not.
+func (j *journal) pauses() func() {
+	hurried := false
+	return func() {
+		if hurried {
+			return
+		}
+		timer := time.NewTimer(blankPause)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-j.hurry:
+			hurried = true
+		}
+	}
 }
 
 func segmentName(n int) string { return fmt.Sprintf("%08d.seg", n) }

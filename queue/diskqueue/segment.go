@@ -208,14 +208,18 @@ func (s *segment) sync() error {
 }
 
 // create makes a segment's file: as long as it will be, and written once, for
-// where a file was never written a sync has to change metadata.
-func (s *segment) create(dir string, sync bool) error {
+// where a file was never written a sync has to change metadata. Between the
+// parts that it writes it calls pause.
+func (s *segment) create(dir string, sync bool, pause func()) error {
 	f, err := s.files.fs.Create(s.path)
 	if err != nil {
 		return err
 	}
 	if err = f.Preallocate(s.size); err == nil {
-		err = s.blank(f, sync)
+		err = s.blank(f, pause)
+	}
+	if err == nil && sync {
+		err = asSyncError(f.Sync())
 	}
 	if err == nil && sync {
 		err = asSyncError(s.files.fs.SyncDir(dir))
@@ -229,20 +233,19 @@ func (s *segment) create(dir string, sync bool) error {
 	return err
 }
 
-// blank writes zeros all over a new file. It syncs them bit by bit: messages
-// are synced to the same disk meanwhile, and would wait behind all of them.
-func (s *segment) blank(f vfs.File, sync bool) error {
-	zeros := make([]byte, min(s.size, 256<<10))
+// blank writes zeros all over a new file, a part at a time, each on its way to
+// the disk before the next: messages are synced to the same disk meanwhile, and
+// each of these syncs waits for all that the disk was given before.
+func (s *segment) blank(f vfs.File, pause func()) error {
+	zeros := make([]byte, min(s.size, 64<<10))
 	for at := int64(0); at < s.size; at += int64(len(zeros)) {
+		if at > 0 {
+			pause()
+		}
 		if _, err := f.WriteAt(zeros[:min(int64(len(zeros)), s.size-at)], at); err != nil {
 			return err
 		}
-		if !sync {
-			continue
-		}
-		if err := f.Sync(); err != nil {
-			return asSyncError(err)
-		}
+		f.StartSync()
 	}
 	return nil
 }
