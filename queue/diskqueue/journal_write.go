@@ -735,6 +735,9 @@ func (j *journal) end(s, half *segment) bool {
 		}
 	}
 	s.spots, s.owes, s.owed = nil, nil, 0
+	if err := j.files.close(s); err != nil { // it is opened again for its next life
+		j.report("journal", "", fmt.Errorf("close %s: %w", filepath.Base(s.path), err))
+	}
 	j.mu.Lock()
 	j.free = append(j.free, s)
 	many := len(j.free) > mostFree
