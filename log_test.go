@@ -58,15 +58,23 @@ func (l *logBook) lines(t *testing.T, msg string) (lines []map[string]any) {
 	return lines
 }
 
-func TestAnAcceptedMessageIsOneLine(t *testing.T) {
-	t.Parallel()
-	var log logBook
+// overTLS starts a server that logs here, and a client of it that has done
+// STARTTLS.
+func (l *logBook) overTLS(t *testing.T) (*incomingtest.Server, *incomingtest.Client) {
+	t.Helper()
 	ca := testcert.NewCA(t)
-	srv := incomingtest.NewServer(t, incoming.Config{Hooks: log.hooks(), Listeners: []incoming.Listener{
+	srv := incomingtest.NewServer(t, incoming.Config{Hooks: l.hooks(), Listeners: []incoming.Listener{
 		{Name: "mx", Address: "127.0.0.1:0", TLS: incoming.TLSOptional, TLSConfig: ca.Issue(t, testcert.Options{}).ServerConfig()}}})
 	c := srv.Dial()
 	c.Play("S: 220\nC: EHLO client.test\nS: 250")
 	c.StartTLS(ca.ClientConfig("localhost"))
+	return srv, c
+}
+
+func TestAnAcceptedMessageIsOneLine(t *testing.T) {
+	t.Parallel()
+	var log logBook
+	srv, c := log.overTLS(t)
 	c.Play(strings.TrimPrefix(toData, "\n\tS: 220 mx.test ESMTP incoming"))
 	c.Text("Message-ID: <1@example.net>\r\n\r\nx\r\n").Expect("250")
 	m := srv.Next()

@@ -215,12 +215,7 @@ func listedRefusals(t *testing.T) (replies []string) {
 func TestASecondSTARTTLSIsLogged(t *testing.T) {
 	t.Parallel()
 	var log logBook
-	ca := testcert.NewCA(t)
-	srv := incomingtest.NewServer(t, incoming.Config{Hooks: log.hooks(), Listeners: []incoming.Listener{
-		{Name: "mx", Address: "127.0.0.1:0", TLS: incoming.TLSOptional, TLSConfig: ca.Issue(t, testcert.Options{}).ServerConfig()}}})
-	c := srv.Dial()
-	c.Play("S: 220\nC: EHLO client.test\nS: 250")
-	c.StartTLS(ca.ClientConfig("localhost"))
+	_, c := log.overTLS(t)
 	c.Play("C: STARTTLS\nS: 503 5.5.1 TLS is already active")
 	got := log.lines(t, "refused")
 	if len(got) != 1 || got[0]["reason"] != "out of order" || got[0]["stage"] != "starttls" {

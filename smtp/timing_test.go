@@ -212,28 +212,35 @@ func TestTextMustKeepItsPace(t *testing.T) {
 				d.envelope()
 				d.ask("DATA", "354")
 				second := strings.Repeat("a", rate)
-				for range 1800 {
-					if fails > 0 && d.since() >= fails-time.Second {
-						break
-					}
-					d.send(second)
-					wait := time.Second
-					if d.since() == 0 {
-						wait -= time.Millisecond // to be ahead of a deadline at a whole second
-					}
-					time.Sleep(wait)
-				}
-				if fails > 0 {
-					d.want("421 4.4.2")
-					d.over(closedTimeout, fails+linger)
-					return
-				}
-				d.ask("\r\n.", "250")
-				d.ask("QUIT", "221")
-				d.over(closedQuit, 30*time.Minute-time.Millisecond+linger)
+				d.atPace(fails, func() { d.send(second) }, func() { d.ask("\r\n.", "250") })
 			})
 		})
 	}
+}
+
+// atPace calls second once a second, for half an hour, and then end; or, if fails
+// is not 0, wants the session to be ended for its slowness after that time.
+func (d *dialog) atPace(fails time.Duration, second, end func()) {
+	d.t.Helper()
+	for range 1800 {
+		if fails > 0 && d.since() >= fails-time.Second {
+			break
+		}
+		second()
+		wait := time.Second
+		if d.since() == 0 {
+			wait -= time.Millisecond // to be ahead of a deadline at a whole second
+		}
+		time.Sleep(wait)
+	}
+	if fails > 0 {
+		d.want("421 4.4.2")
+		d.over(closedTimeout, fails+linger)
+		return
+	}
+	end()
+	d.ask("QUIT", "221")
+	d.over(closedQuit, 30*time.Minute-time.Millisecond+linger)
 }
 
 // A text that was fast has earned time, but no more than Data between two reads.
@@ -305,25 +312,7 @@ func TestChunksMustKeepTheirPace(t *testing.T) {
 					d := begin(t, Config{Timeouts: Timeouts{DataRate: size}}, &fake{})
 					d.envelope()
 					chunk := fmt.Sprintf("BDAT %d\r\n%s", rate, strings.Repeat("a", rate))
-					for range 1800 {
-						if fails > 0 && d.since() >= fails-time.Second {
-							break
-						}
-						d.chunk(chunk, "250")
-						wait := time.Second
-						if d.since() == 0 {
-							wait -= time.Millisecond // as above
-						}
-						time.Sleep(wait)
-					}
-					if fails > 0 {
-						d.want("421 4.4.2")
-						d.over(closedTimeout, fails+linger)
-						return
-					}
-					d.chunk("BDAT 0 LAST\r\n", "250")
-					d.ask("QUIT", "221")
-					d.over(closedQuit, 30*time.Minute-time.Millisecond+linger)
+					d.atPace(fails, func() { d.chunk(chunk, "250") }, func() { d.chunk("BDAT 0 LAST\r\n", "250") })
 				})
 			})
 		}
