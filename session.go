@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/incoming-mx/incoming/internal/mailbox"
@@ -134,9 +133,9 @@ func (s *session) Rcpt(ctx context.Context, to smtp.Path, p smtp.RcptParams) err
 }
 
 // resolve gives a bare <postmaster> its domain, and tells whether to is a
-// postmaster of ours. The word is ASCII: <poſtmaster> is another mailbox.
+// postmaster of ours.
 func (set *settings) resolve(to smtp.Path) (_ smtp.Path, postmaster bool) {
-	if len(to.Local) != len("postmaster") || !strings.EqualFold(to.Local, "postmaster") {
+	if !mailbox.IsPostmaster(to.Local) {
 		return to, false
 	}
 	if to.Domain == "" {

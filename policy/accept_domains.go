@@ -26,7 +26,7 @@ func AcceptDomains(domains ...string) (Policy, error) {
 	}
 	return builtin("accept_domains", StageRcpt, func(_ context.Context, t *Transaction) error {
 		to := t.Rcpt().Path
-		if ours["*"] || to.Domain == "" && strings.EqualFold(to.Local, "postmaster") {
+		if ours["*"] || to.Domain == "" && mailbox.IsPostmaster(to.Local) {
 			return nil
 		}
 		if name, err := mailbox.Domain(to.Domain); err == nil && ours[name] {

@@ -136,3 +136,10 @@ func IsASCII(s string) bool {
 	}
 	return true
 }
+
+// IsPostmaster reports whether a local part is postmaster's, in any case. The
+// word is ASCII: <poſtmaster> is another mailbox (RFC 5321 §4.5.1).
+func IsPostmaster(local string) bool {
+	const word = "postmaster"
+	return len(local) == len(word) && strings.EqualFold(local, word)
+}

@@ -143,3 +143,12 @@ func FuzzKey(f *testing.F) {
 		}
 	})
 }
+
+func TestPostmasterIsAnASCIIWord(t *testing.T) {
+	t.Parallel()
+	for local, want := range map[string]bool{"postmaster": true, "PostMaster": true, "poſtmaster": false, "postmaster1": false, "postmaste": false, "": false} {
+		if got := IsPostmaster(local); got != want {
+			t.Errorf("%q: %v", local, got)
+		}
+	}
+}
