@@ -20,6 +20,7 @@ import (
 //     is not told: whoever must say no to the sender does it in a policy at
 //     StageMessage, before commit;
 //   - RetryAfter(d, err): again after d (0 or less: by the back-off);
+//   - Postpone(d, err): nothing was tried; again after d, at no attempt's cost;
 //   - PerRecipient(results): a verdict for each recipient;
 //   - any other error, a panic, or a deadline passed: again by the back-off,
 //     until the message is spent.

@@ -5,7 +5,8 @@ package delivery
 const maxUnwrap = 1000
 
 // find is the outermost verdict in err, as errors.As would find it: a
-// *RejectError, *RetryError or *RecipientsError, or nil when there is none. A
+// *RejectError, *SpentError, *RetryError, *PostponeError or *RecipientsError, or
+// nil when there is none. A
 // joined error has one only when each of its parts has; it is rejected only when
 // each part rejects.
 func find(err error) error {
@@ -20,7 +21,7 @@ func findWithin(err error, budget *int) error {
 			return v
 		}
 		switch u := err.(type) {
-		case *RejectError, *RetryError, *RecipientsError: // nil pointers
+		case *RejectError, *SpentError, *RetryError, *PostponeError, *RecipientsError: // nil pointers
 			return nil
 		case interface{ Unwrap() error }:
 			err = u.Unwrap()
@@ -39,7 +40,11 @@ func verdictIn(err error) error {
 	switch v := err.(type) {
 	case *RejectError:
 		return orNil(v)
+	case *SpentError:
+		return orNil(v)
 	case *RetryError:
+		return orNil(v)
+	case *PostponeError:
 		return orNil(v)
 	case *RecipientsError:
 		return orNil(v)
@@ -50,14 +55,20 @@ func verdictIn(err error) error {
 	}
 	var (
 		no    *RejectError
+		spent *SpentError
 		later *RetryError
+		wait  *PostponeError
 		each  *RecipientsError
 	)
 	switch {
 	case as.As(&no) && no != nil:
 		return no
+	case as.As(&spent) && spent != nil:
+		return spent
 	case as.As(&later) && later != nil:
 		return later
+	case as.As(&wait) && wait != nil:
+		return wait
 	case as.As(&each) && each != nil:
 		return each
 	}
@@ -85,9 +96,18 @@ func findInAll(errs []error, budget *int) error {
 		if v == nil {
 			return nil
 		}
-		if _, no := found.(*RejectError); found == nil || no {
+		if found == nil || final(found) {
 			found = v
 		}
 	}
 	return found
+}
+
+// final reports whether a verdict ends what it is for without delivery.
+func final(verdict error) bool {
+	switch verdict.(type) {
+	case *RejectError, *SpentError:
+		return true
+	}
+	return false
 }

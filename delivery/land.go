@@ -53,10 +53,7 @@ func (p *Pool) land(ctx context.Context, a *attempt, err error) {
 		r.reason = fmt.Errorf("%w %d recipients were left out", r.reason, j.missing)
 	}
 	if a.asked {
-		r.tally = fails
-		if j.works() {
-			r.tally = works
-		}
+		r.tally = j.tally()
 	}
 	p.carryOut(ctx, a, &j, &r, err)
 	if len(j.unknown) > 0 {
@@ -97,11 +94,12 @@ func (p *Pool) carryOut(ctx context.Context, a *attempt, j *judgement, r *landin
 		r.outcome, r.reason = "acked", nil
 		r.wrote(p.wrote("ack", a.lease, a.lease.Ack(context.Background())))
 	case j.owed == 0 || j.whole:
-		r.outcome = "rejected"
+		kind := j.kind()
+		r.outcome = string(kind)
 		p.settle(a, j.done, r)
 		r.reason = rejection(a.msg, r.reason, j.whole)
-		p.bury(ctx, a, queue.KindRejected, r)
-	case p.spent(a):
+		p.bury(ctx, a, kind, r)
+	case p.spent(a, j):
 		r.outcome = "spent"
 		p.settle(a, j.done, r)
 		kind := queue.KindSpent
@@ -121,7 +119,14 @@ func (p *Pool) carryOut(ctx context.Context, a *attempt, j *judgement, r *landin
 		}
 		p.settle(a, j.done, r)
 		r.next = time.Now().Add(p.delay(a.msg.Attempt, j))
-		r.wrote(p.wrote("retry", a.lease, a.lease.Retry(context.Background(), r.next, r.reason)))
+		cause := r.reason
+		if !j.tried { // nothing failed: no attempt
+			cause = nil
+			if r.outcome == "retry" {
+				r.outcome = "postponed"
+			}
+		}
+		r.wrote(p.wrote("retry", a.lease, a.lease.Retry(context.Background(), r.next, cause)))
 	}
 }
 
@@ -199,8 +204,8 @@ func rejection(m *queue.Message, reason error, whole bool) error {
 }
 
 // spent reports whether a message that failed is not tried again. A probe costs
-// no attempt, so only its age counts.
-func (p *Pool) spent(a *attempt) bool {
+// no attempt, nor does what was postponed, so only its age counts.
+func (p *Pool) spent(a *attempt, j *judgement) bool {
 	since := a.msg.ReceivedAt
 	if a.msg.RequeuedAt.After(since) {
 		since = a.msg.RequeuedAt
@@ -208,7 +213,7 @@ func (p *Pool) spent(a *attempt) bool {
 	if p.cfg.GiveUp > 0 && time.Since(since) >= p.cfg.GiveUp {
 		return true
 	}
-	return !a.probe && p.cfg.MaxAttempts > 0 && a.msg.Attempt >= p.cfg.MaxAttempts
+	return !a.probe && j.tried && p.cfg.MaxAttempts > 0 && a.msg.Attempt >= p.cfg.MaxAttempts
 }
 
 // delay is the time to the next attempt.
@@ -223,11 +228,17 @@ func (p *Pool) delay(attempt int, j *judgement) time.Duration {
 	return max(d, minRetry)
 }
 
-// backoff doubles with each attempt, up to the cap; half of it is left to
-// chance, so that what failed together does not come back together.
 func (p *Pool) backoff(attempt int) time.Duration {
-	d, limit := p.cfg.Backoff, p.cfg.BackoffCap
-	for i := 1; i < attempt && d < 1<<60 && (limit == 0 || d < limit); i++ {
+	return Backoff(attempt, p.cfg.Backoff, p.cfg.BackoffCap)
+}
+
+// Backoff is how long to wait after failed attempt number attempt, 1 being the
+// first: first, doubled with each, up to limit; a limit of 0 or less is none. Half
+// of it is left to chance, so that what failed together does not come back
+// together. It is for adapters that keep a back-off of their own.
+func Backoff(attempt int, first, limit time.Duration) time.Duration {
+	d := first
+	for i := 1; i < attempt && d < 1<<60 && (limit <= 0 || d < limit); i++ {
 		d *= 2
 	}
 	if limit > 0 {

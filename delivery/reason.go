@@ -24,6 +24,22 @@ func recovered(f func() error) (err error) {
 	return f()
 }
 
+// panicIn is the panic that err is, or that a verdict in it wraps; nil when there
+// is none.
+func panicIn(err error) *panicError {
+	for range maxUnwrap {
+		switch e := err.(type) {
+		case *panicError:
+			return e
+		case interface{ Unwrap() error }:
+			err = e.Unwrap()
+		default:
+			return nil
+		}
+	}
+	return nil
+}
+
 // maxText is the most octets of an adapter's error that are kept.
 const maxText = 2048
 

@@ -32,6 +32,10 @@ func Reject(err error) error {
 type RetryError struct {
 	After time.Duration // 0 or less: by the back-off
 	Err   error
+	// Contained says that what failed is one of several places behind the
+	// adapter, which watches over each itself: it does not count towards the
+	// pool's hold.
+	Contained bool
 }
 
 func (e *RetryError) Error() string { return e.Err.Error() }
@@ -45,6 +49,42 @@ func RetryAfter(d time.Duration, err error) error {
 		err = errors.New("retry")
 	}
 	return &RetryError{After: d, Err: err}
+}
+
+// PostponeError is a verdict: not tried. Postpone makes it.
+type PostponeError struct {
+	After time.Duration // 0 or less: a second
+	Err   error
+}
+
+func (e *PostponeError) Error() string { return e.Err.Error() }
+func (e *PostponeError) Unwrap() error { return e.Err }
+
+// Postpone says that nothing was tried, such as when what the message is for has
+// no place now: again after d, or after a second when d is 0 or less. It costs no
+// attempt and says nothing of the adapter; only the message's age can still make
+// it a dead letter. A nil err is replaced by "postponed".
+func Postpone(d time.Duration, err error) error {
+	if err == nil {
+		err = errors.New("postponed")
+	}
+	return &PostponeError{After: d, Err: err}
+}
+
+// SpentError is a verdict: failed too often, or for too long. Spent makes it.
+type SpentError struct{ Err error }
+
+func (e *SpentError) Error() string { return e.Err.Error() }
+func (e *SpentError) Unwrap() error { return e.Err }
+
+// Spent is as Reject, for an adapter that counts attempts or time by its own
+// measure: the dead letter's kind is spent, unless somebody was rejected in the
+// same attempt. A nil err is replaced by "spent".
+func Spent(err error) error {
+	if err == nil {
+		err = errors.New("spent")
+	}
+	return &SpentError{Err: err}
 }
 
 // RecipientsError is a verdict for each recipient. PerRecipient makes it.
@@ -89,4 +129,11 @@ func Each(deliver func(ctx context.Context, m *queue.Message, rcpt string) error
 		}
 		return PerRecipient(results)
 	})
+}
+
+// Call is a.Deliver, save that a panic is an error, which the pool tells from
+// others wherever it stands in the verdict. It is for an adapter that asks
+// others, so that one that panics leaves the rest alone.
+func Call(ctx context.Context, a Adapter, m *queue.Message) error {
+	return recovered(func() error { return a.Deliver(ctx, m) })
 }

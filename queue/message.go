@@ -112,6 +112,47 @@ func (m *Message) Header() (header.Header, error) {
 	return header.Read(r)
 }
 
+// Narrow is the same message with the recipients to in place of those owed, for an
+// adapter that hands it to several others. It can be read as long as m can.
+func (m *Message) Narrow(to []Recipient) *Message {
+	n := &Message{
+		ID: m.ID, Envelope: m.Envelope, Origin: m.Origin, Settled: m.Settled, Size: m.Size, Attempt: m.Attempt,
+		RequeuedAt: m.RequeuedAt, Facts: m.Facts, Quarantine: m.Quarantine,
+		prepend: m.prepend, skip: m.skip, rawSize: m.rawSize, source: m.raw,
+	}
+	n.Envelope.RcptTo = to
+	return n
+}
+
+// raw opens the stored text for a narrowed message.
+func (m *Message) raw() (Raw, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if m.expired {
+		return nil, ErrLeaseEnded
+	}
+	raw, err := m.source()
+	if err != nil {
+		return nil, err
+	}
+	return &lent{raw, m}, nil
+}
+
+// lent is the stored text of a message, opened for a narrowed one.
+type lent struct {
+	Raw
+	of *Message
+}
+
+func (l *lent) ReadAt(p []byte, off int64) (int, error) {
+	l.of.mu.RLock()
+	defer l.of.mu.RUnlock()
+	if l.of.expired {
+		return 0, ErrLeaseEnded
+	}
+	return l.Raw.ReadAt(p, off)
+}
+
 // part is a run of octets of the message: of the prepended fields, or of the
 // stored text.
 type part struct {

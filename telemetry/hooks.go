@@ -146,7 +146,7 @@ type MessageEnqueueError struct {
 type DeliveryResult struct {
 	ID       string
 	Attempt  int
-	Outcome  string // acked, partial, retry, rejected, spent, released, abandoned; late
+	Outcome  string // acked, partial, retry, postponed, rejected, spent, released, abandoned; late
 	Reason   error  // nil when acked, unless the verdict names who was not owed
 	Duration time.Duration
 	Age      time.Duration // since received
