@@ -28,12 +28,12 @@ func TestWhatIsPostponedCostsNoAttempt(t *testing.T) {
 		attempts int
 		next     time.Duration
 	}{
-		"told when":             {delivery.Postpone(time.Hour, errAdapter), "postponed", 0, time.Hour},
-		"not told when":         {delivery.Postpone(0, nil), "postponed", 0, time.Second},
-		"at once":               {delivery.Postpone(1, nil), "postponed", 0, 100 * time.Millisecond},
-		"all, each":             {delivery.PerRecipient(map[string]error{a: delivery.Postpone(time.Hour, nil), b: delivery.Postpone(time.Minute, nil)}), "postponed", 0, time.Minute},
-		"one, the other done":   {delivery.PerRecipient(map[string]error{a: delivery.Postpone(time.Hour, nil), b: nil}), "partial", 0, time.Hour},
-		"one, the other failed": {delivery.PerRecipient(map[string]error{a: delivery.Postpone(time.Hour, nil), b: delivery.RetryAfter(time.Minute, nil)}), "retry", 1, time.Minute},
+		"told when":              {delivery.Postpone(time.Hour, errAdapter), "postponed", 0, time.Hour},
+		"not told when":          {delivery.Postpone(0, nil), "postponed", 0, time.Second},
+		"at once":                {delivery.Postpone(1, nil), "postponed", 0, 100 * time.Millisecond},
+		"all, each":              {delivery.PerRecipient(map[string]error{a: delivery.Postpone(time.Hour, nil), b: delivery.Postpone(time.Minute, nil)}), "postponed", 0, time.Minute},
+		"one, the other done":    {delivery.PerRecipient(map[string]error{a: delivery.Postpone(time.Hour, nil), b: nil}), "partial", 0, time.Hour},
+		"one, the other failed":  {delivery.PerRecipient(map[string]error{a: delivery.Postpone(time.Hour, nil), b: delivery.RetryAfter(time.Minute, nil)}), "retry", 1, time.Minute},
 		"one, the other missing": {delivery.PerRecipient(map[string]error{a: delivery.Postpone(time.Hour, nil)}), "retry", 1, -1},
 	} {
 		t.Run(name, func(t *testing.T) {

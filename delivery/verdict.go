@@ -137,3 +137,43 @@ func Each(deliver func(ctx context.Context, m *queue.Message, rcpt string) error
 func Call(ctx context.Context, a Adapter, m *queue.Message) error {
 	return recovered(func() error { return a.Deliver(ctx, m) })
 }
+
+// Results is a verdict taken apart: what it says of each of those recipients, as
+// the pool would read it. One that it leaves out gets a plain error.
+func Results(verdict error, rcpts []string) (each map[string]error) {
+	each = make(map[string]error, len(rcpts))
+	all := func(err error) {
+		for _, r := range rcpts {
+			each[r] = err
+		}
+	}
+	panicked := recovered(func() error {
+		v, ok := find(verdict).(*RecipientsError)
+		if !ok {
+			all(verdict)
+			return nil
+		}
+		for _, r := range rcpts {
+			err, ok := v.Results[r]
+			if !ok {
+				err = errors.New("left out of the verdict")
+			}
+			each[r] = err
+		}
+		return nil
+	})
+	if panicked != nil {
+		all(panicked)
+	}
+	return each
+}
+
+// Final reports whether a verdict is one that no retry follows: nil, or Reject or
+// Spent.
+func Final(verdict error) bool { return verdict == nil || final(find(verdict)) }
+
+// Postponed reports whether a verdict says that nothing was tried.
+func Postponed(verdict error) bool {
+	_, is := find(verdict).(*PostponeError)
+	return is
+}

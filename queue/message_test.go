@@ -203,3 +203,34 @@ func TestFilterMatchesWhenEveryFieldSetDoes(t *testing.T) {
 		t.Error("<> does not match the null sender")
 	}
 }
+
+func TestANarrowedMessageIsReadAsLongAsTheWholeOne(t *testing.T) {
+	t.Parallel()
+	m, closed := message("Subject: x\r\n\r\nbody", queue.Entry{ID: "m1", Attempts: 2, Prepend: []byte("R: 0\r\n"),
+		Envelope: queue.Envelope{MailFrom: "s@x.example", RcptTo: []queue.Recipient{{Address: "a@x.example"}, {Address: "b@x.example"}}}})
+	n := m.Narrow(m.Envelope.RcptTo[1:])
+	if n.ID != m.ID || n.Attempt != 3 || n.Size != m.Size || len(m.Envelope.RcptTo) != 2 || len(n.Envelope.RcptTo) != 1 || n.Envelope.MailFrom != "s@x.example" {
+		t.Errorf("narrowed to %+v", n.Envelope)
+	}
+	r, err := n.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(r)
+	if err != nil || string(got) != "R: 0\r\nSubject: x\r\n\r\nbody" {
+		t.Errorf("read %q, %v", got, err)
+	}
+	if _, err := r.Seek(6, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	m.Expire()
+	if _, err := r.Read(make([]byte, 4)); !errors.Is(err, queue.ErrLeaseEnded) {
+		t.Errorf("a reader kept longer: %v", err)
+	}
+	if _, err := n.Open(); !errors.Is(err, queue.ErrLeaseEnded) {
+		t.Errorf("opened later: %v", err)
+	}
+	if err := r.Close(); err != nil || *closed != 1 {
+		t.Errorf("closed %d times, %v", *closed, err)
+	}
+}
