@@ -58,7 +58,7 @@ func TestWhatIsPostponedForTooLongIsSpent(t *testing.T) {
 		func(t *testing.T, r *rig) {
 			r.start()
 			id := r.put(a)
-			time.Sleep(2 * time.Hour)
+			r.after(2 * time.Hour)
 			if e := r.get(id); e.State != queue.StateDead || e.Dead.Kind != queue.KindSpent || e.Dead.Reason != "no room there" {
 				t.Errorf("after two hours %+v", e)
 			}
