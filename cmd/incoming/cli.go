@@ -62,7 +62,7 @@ func (a *app) root() *cobra.Command {
 	root.Flags().Bool("version", false, `as "incoming version"`) // cobra would give it a -v, which is verbose to many
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usagef(cmd, "%w", err) })
 	root.AddCommand(a.serveCommand(), a.checkCommand(), a.configCommand(), a.queueCommand(), a.sessionsCommand(),
-		a.reloadCommand(), a.sendCommand(), a.versionCommand(), a.manCommand())
+		a.reloadCommand(), a.routeCommand(), a.sendCommand(), a.versionCommand(), a.manCommand())
 	return root
 }
 

@@ -97,7 +97,7 @@ func runHere(t *testing.T, args ...string) (code int, stdout, stderr string) {
 func TestEachCommandHasHelpAndRefusesWhatItDoesNotKnow(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"serve", "check", "config", "queue list", "queue show", "queue cat", "queue stats", "queue retry", "queue requeue",
-		"queue delete", "queue pause", "queue resume", "sessions", "reload", "send", "version", "man"} {
+		"queue delete", "queue pause", "queue resume", "sessions", "reload", "route test", "send", "version", "man"} {
 		args := strings.Fields(name)
 		if code, out, stderr := runHere(t, append(args, "--help")...); code != exitOK || !strings.Contains(out, "Usage:") || stderr != "" {
 			t.Errorf("%s --help: %d %q %q", name, code, out, stderr)

@@ -45,7 +45,7 @@ func newParts(cfg *config.Config, old *parts, log *slog.Logger) (*parts, error) 
 	p := &parts{}
 	var err error
 	if p.adapter, err = newAdapter(cfg, log); err != nil {
-		return nil, fmt.Errorf("delivery.to: %w", err)
+		return nil, err
 	}
 	for _, name := range cfg.PolicyOrder() {
 		made, err := p.policy(name, cfg, old, log)
@@ -60,13 +60,29 @@ func newParts(cfg *config.Config, old *parts, log *slog.Logger) (*parts, error) 
 	return p, nil
 }
 
-// newAdapter is where cfg delivers to.
+// newAdapter is where cfg delivers to: by its routes, or all to one place.
 func newAdapter(cfg *config.Config, log *slog.Logger) (incoming.Adapter, error) {
-	switch to := cfg.Delivery.To; to.Kind {
+	if len(cfg.Routes) == 0 {
+		a, err := adapterTo(cfg.Delivery.To, cfg, log)
+		if err != nil {
+			return nil, fmt.Errorf("delivery.to: %w", err)
+		}
+		return a, nil
+	}
+	table, err := newTable(cfg, func(to config.Target) (incoming.Adapter, error) { return adapterTo(to, cfg, log) })
+	if err != nil {
+		return nil, err
+	}
+	return table, nil
+}
+
+// adapterTo is the adapter to one place; nil for none.
+func adapterTo(to config.Target, cfg *config.Config, log *slog.Logger) (incoming.Adapter, error) {
+	switch to.Kind {
 	case config.ToMaildir:
 		return maildir.New(to.Dir, nil)
 	case config.ToCommand:
-		return command.New(cfg.Argv(), nil)
+		return command.New(cfg.Argv(to), nil)
 	case config.ToDiscard:
 		return discard.New(), nil
 	case config.ToWebhook:

@@ -103,7 +103,7 @@ func (a *app) entryWriter(f *spoolFlags, now time.Time) func(queue.Entry) error 
 			head = true
 			fmt.Fprintf(a.stdout, rowFormat, "ID", "STATE", "AGE", "SIZE", "TRIES", "FROM → TO")
 		}
-		_, err := fmt.Fprintf(a.stdout, rowFormat, clean(string(e.ID)), e.State, span(since(now, e.ReceivedAt)), octets(e.Size), fmt.Sprint(e.Attempts), route(e)+remark(e, now))
+		_, err := fmt.Fprintf(a.stdout, rowFormat, clean(string(e.ID)), e.State, span(since(now, e.ReceivedAt)), octets(e.Size), fmt.Sprint(e.Attempts), envelopeText(e)+remark(e, now))
 		return err
 	}
 }

@@ -13,8 +13,8 @@ import (
 
 const rowFormat = "%-26s  %-7s  %7s  %7s  %5s  %s\n"
 
-// route is sender and recipients in short.
-func route(e queue.Entry) string {
+// envelopeText is sender and recipients in short.
+func envelopeText(e queue.Entry) string {
 	to := e.Envelope.Addresses()
 	if len(to) == 0 {
 		for _, o := range e.Settled {

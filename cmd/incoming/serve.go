@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"strings"
@@ -138,13 +139,20 @@ func (d *daemon) announce() {
 
 // targetText says where messages go, without secrets.
 func targetText(c *config.Config) string {
-	switch to := c.Delivery.To; to.Kind {
+	if n := len(c.Routes); n > 0 {
+		return fmt.Sprintf("by %s, the rest %s", plural(n, "route"), placeText(c, c.Delivery.To))
+	}
+	return placeText(c, c.Delivery.To)
+}
+
+func placeText(c *config.Config, to config.Target) string {
+	switch to.Kind {
 	case config.ToMaildir:
 		return "into the Maildir " + to.Dir
 	case config.ToWebhook:
 		return "to " + to.Redacted()
 	case config.ToCommand:
-		return "to the command " + strings.Join(c.Argv(), " ")
+		return "to the command " + strings.Join(c.Argv(to), " ")
 	case config.ToDiscard:
 		return "nowhere: messages are acknowledged and discarded"
 	}

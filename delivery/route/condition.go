@@ -109,7 +109,7 @@ func Not(c Condition) Condition {
 // no domain or when there is none.
 func Domain(names ...string) (Condition, error) {
 	if len(names) == 0 {
-		return nil, fmt.Errorf("route: domain: none is named")
+		return nil, fmt.Errorf("domain: none is named")
 	}
 	exact, under := map[string]bool{}, []string{}
 	for _, n := range names {
@@ -117,7 +117,7 @@ func Domain(names ...string) (Condition, error) {
 		d, err := mailbox.Domain(bare)
 		switch {
 		case err != nil || d == "" || strings.ContainsAny(d, "*@"):
-			return nil, fmt.Errorf("route: domain: %q is none; write example.org, or *.example.org for those under it", n)
+			return nil, fmt.Errorf("domain: %q is none; write example.org, or *.example.org for those under it", n)
 		case sub:
 			under = append(under, "."+d)
 		default:
@@ -135,13 +135,13 @@ func Domain(names ...string) (Condition, error) {
 // none.
 func Address(addresses ...string) (Condition, error) {
 	if len(addresses) == 0 {
-		return nil, fmt.Errorf("route: address: none is named")
+		return nil, fmt.Errorf("address: none is named")
 	}
 	known := map[string]bool{}
 	for _, a := range addresses {
 		local, domain, found := mailbox.Split(a)
 		if !found || local == "" || domain == "" {
-			return nil, fmt.Errorf("route: address: %q is none; write help@example.org", a)
+			return nil, fmt.Errorf("address: %q is none; write help@example.org", a)
 		}
 		known[mailbox.Key(a)] = true
 	}

@@ -39,6 +39,9 @@ func (c *Config) check() error {
 	if err := c.checkDelivery(); err != nil {
 		return err
 	}
+	if err := c.checkRoutes(); err != nil {
+		return err
+	}
 	if err := c.checkRecipients(); err != nil {
 		return err
 	}
@@ -99,16 +102,25 @@ func (c *Config) checkListener(l Listener, before []Listener) *conflict {
 }
 
 func (c *Config) checkDelivery() error {
-	to := c.Delivery.To
+	if err := c.checkCommand("delivery.to", c.Delivery.To); err != nil {
+		return err
+	}
 	switch {
-	case to.Kind == ToCommand && len(to.Argv) == 0 && len(c.Command.Argv) == 0:
-		return at("command.argv", "delivery.to").says("delivery.to: command has no program; write command:PROG ARGS, or set command.argv")
-	case to.Kind == ToCommand && len(to.Argv) > 0 && len(c.Command.Argv) > 0:
-		return at("command.argv").says(`command.argv: delivery.to names a program too; set delivery.to = "command"`)
 	case len(c.Webhook.Secrets) > 0 && c.Webhook.SecretFile != "":
 		return at("webhook.secret_file").says("webhook.secret_file: webhook.secrets is set too; keep one")
 	case c.Delivery.Workers.N < 1:
 		return at("delivery.workers").says(`delivery.workers: there must be one at least; to keep messages in the queue set delivery.to = "none"`)
+	}
+	return nil
+}
+
+// checkCommand finds a command without a program, or with two.
+func (c *Config) checkCommand(key string, to Target) *conflict {
+	switch {
+	case to.Kind == ToCommand && len(to.Argv) == 0 && len(c.Command.Argv) == 0:
+		return at("command.argv", key).says("%s: command has no program; write command:PROG ARGS, or set command.argv", key)
+	case key == "delivery.to" && to.Kind == ToCommand && len(to.Argv) > 0 && len(c.Command.Argv) > 0:
+		return at("command.argv").says(`command.argv: delivery.to names a program too; set delivery.to = "command"`)
 	}
 	return nil
 }
@@ -135,10 +147,10 @@ func (c *Config) checkRecipients() error {
 	return nil
 }
 
-// Argv is the program and arguments of a command delivery.
-func (c *Config) Argv() []string {
-	if len(c.Delivery.To.Argv) > 0 {
-		return c.Delivery.To.Argv
+// Argv is the program and arguments of a target that is a command.
+func (c *Config) Argv(to Target) []string {
+	if len(to.Argv) > 0 {
+		return to.Argv
 	}
 	return c.Command.Argv
 }

@@ -17,6 +17,7 @@ type Config struct {
 	BareFrom    []Network  `toml:"bare_newline_networks"`
 	Lenient     []Network  `toml:"lenient_networks"`
 	Listeners   []Listener `toml:"listener"`
+	Routes      []Route    `toml:"route"`
 
 	Limits        Limits        `toml:"limits"`
 	Timeouts      Timeouts      `toml:"timeouts"`

@@ -48,7 +48,7 @@ func collect(t reflect.Type, prefix string, names *[]string) {
 	for f := range t.Fields() {
 		name := prefix + f.Tag.Get("toml")
 		switch {
-		case f.Type == reflect.TypeFor[[]Listener]():
+		case f.Type == reflect.TypeFor[[]Listener](), f.Type == reflect.TypeFor[[]Route]():
 			collect(f.Type.Elem(), name+".", names)
 		case f.Type.Kind() == reflect.Struct && f.Type.Field(0).Tag != "":
 			collect(f.Type, name+".", names)
@@ -94,8 +94,8 @@ func TestTheKeysPointAtTheirOwnFields(t *testing.T) {
 		if nested {
 			doc = "[" + table + "]\n" + leaf + " = " + sample(k) + "\n"
 		}
-		if table == "listener" {
-			doc = "[[listener]]\n" + leaf + " = " + sample(k) + "\n"
+		if k.in != nil {
+			doc = "[[" + table + "]]\n" + leaf + " = " + sample(k) + "\n"
 		}
 		if err := parse(c, "x", []byte(doc)); err != nil {
 			t.Errorf("%s: %v", k.Name, err)
@@ -178,6 +178,9 @@ func TestEveryKeyCanBeSetByFlag(t *testing.T) {
 	t.Parallel()
 	for _, k := range Keys() {
 		c := Default()
+		if k.in != nil {
+			listOf(k).one(c)
+		}
 		if err := c.Set(k.Name + "=" + sample(k)); err != nil {
 			t.Errorf("%v", err)
 			continue
@@ -225,6 +228,7 @@ func TestSetRefuses(t *testing.T) {
 		"limits.connections=x":  `--set limits.connections=x: "x" is no whole number; write 100, or "none"`,
 		"listener.tls=optional": `--set listener.tls=optional: there are 2 listeners; write listener.NAME.tls`,
 		"listener.c.tls=x":      `--set listener.c.tls=x: there is no listener c`,
+		"route.plus=x":          `--set route.plus=x: there is no route; add a [[route]] to the file`,
 		"queue.fsync=maybe":     `--set queue.fsync=maybe: "maybe" is neither true nor false`,
 		"domains=[1":            `--set domains=[1: [1 is no list; write a,b or ["a", "b"]`,
 	} {

@@ -16,8 +16,9 @@ type Change struct {
 // hidden stands for the values of secrets, which are reported as changed only.
 const hidden = "(not shown)"
 
-// Diff is the keys in which b differs from a, in the table's order. Listeners
-// are compared by their labels; that one came or went is the change "listener".
+// Diff is the keys in which b differs from a, in the table's order. The tables of
+// a list are compared by their labels; that one came or went, or another order
+// where that counts, is a change of the list, such as "listener".
 func Diff(a, b *Config) []Change {
 	var changes []Change
 	for _, k := range Keys() {
@@ -29,16 +30,25 @@ func Diff(a, b *Config) []Change {
 			changes = append(changes, Change{Key: k.Name, Old: k.shown(p[0]), New: k.shown(p[1]), Restart: k.Restart})
 		}
 	}
-	if labels(a) != labels(b) {
-		changes = append(changes, Change{Key: "listener", Old: labels(a), New: labels(b), Restart: true})
+	for _, l := range lists() {
+		if before, after := l.labels(a), l.labels(b); before != after {
+			changes = append(changes, Change{Key: l.name, Old: before, New: after, Restart: l.restart})
+		}
 	}
 	return changes
 }
 
 // shown is the value at p as a log may show it.
 func (k Key) shown(p any) string {
-	if t, is := p.(*Target); is {
+	switch t := p.(type) {
+	case *Target:
 		return quote(t.Redacted())
+	case *[]Target:
+		var shown []string
+		for _, to := range *t {
+			shown = append(shown, quote(to.Redacted()))
+		}
+		return "[" + strings.Join(shown, ", ") + "]"
 	}
 	if k.Name == "webhook.secrets" {
 		return hidden
@@ -46,30 +56,22 @@ func (k Key) shown(p any) string {
 	return show(p)
 }
 
-// pairs is where the key's values are in a and in b, for each listener that
+// pairs is where the key's values are in a and in b, for each table that
 // both have.
 func (k Key) pairs(a, b *Config) [][2]any {
 	if k.at != nil {
 		return [][2]any{{k.at(a), k.at(b)}}
 	}
 	var ps [][2]any
-	for i := range a.Listeners {
-		for j := range b.Listeners {
-			if a.Listeners[i].Label() == b.Listeners[j].Label() {
-				ps = append(ps, [2]any{k.in(&a.Listeners[i]), k.in(&b.Listeners[j])})
+	l := listOf(k)
+	for i := range l.n(a) {
+		for j := range l.n(b) {
+			if l.label(a, i) == l.label(b, j) {
+				ps = append(ps, [2]any{k.in(a, i), k.in(b, j)})
 			}
 		}
 	}
 	return ps
-}
-
-func labels(c *Config) string {
-	var names []string
-	for _, l := range c.Listeners {
-		names = append(names, l.Label())
-	}
-	slices.Sort(names)
-	return strings.Join(names, ", ")
 }
 
 // Reloaded is what runs after a reload from running to wanted: wanted, with

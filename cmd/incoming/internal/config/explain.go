@@ -63,8 +63,10 @@ func wants(name string) string {
 		if k.Name != name {
 			continue
 		}
-		v := reflect.ValueOf(k.places(Default())[0]).Elem()
+		v := reflect.ValueOf(k.example()).Elem()
 		switch {
+		case v.Kind() == reflect.Map:
+			return `is a table, such as {name = "value"}`
 		case v.Kind() == reflect.Bool:
 			return "is true or false"
 		case v.Kind() == reflect.Slice:
@@ -72,8 +74,10 @@ func wants(name string) string {
 		}
 		return "is a string, in quotes"
 	}
-	if name == "listener" {
-		return "is a list of tables; write [[listener]] above its keys"
+	for _, l := range lists() {
+		if name == l.name {
+			return "is a list of tables; write [[" + name + "]] above its keys"
+		}
 	}
 	return "is a table; write [" + name + "] above its keys"
 }

@@ -1,5 +1,7 @@
 package config
 
+import "strings"
+
 // Key is one option: all that files, --set, the printed default, the manual and
 // reload know about it comes from here.
 type Key struct {
@@ -16,11 +18,20 @@ type Key struct {
 	Restart bool
 
 	at func(*Config) any
-	in func(*Listener) any // for the keys of [[listener]]
+	in func(c *Config, i int) any // for the keys of a list's tables
 }
 
-// Keys is the table, in the order in which it is printed. The keys of
-// [[listener]] are named "listener.…".
+// list is the name of the list that the key is of; "" of none.
+func (k Key) list() string {
+	if k.in == nil {
+		return ""
+	}
+	name, _, _ := strings.Cut(k.Name, ".")
+	return name
+}
+
+// Keys is the table, in the order in which it is printed. The keys of a list's
+// tables, such as [[listener]], are named "listener.…".
 func Keys() []Key {
 	keys := generalKeys()
 	keys = append(keys, listenerKeys()...)
@@ -28,6 +39,7 @@ func Keys() []Key {
 	keys = append(keys, timeoutKeys()...)
 	keys = append(keys, queueKeys()...)
 	keys = append(keys, deliveryKeys()...)
+	keys = append(keys, routeKeys()...)
 	keys = append(keys, policyKeys()...)
 	return append(keys, outputKeys()...)
 }
@@ -53,29 +65,29 @@ func generalKeys() []Key {
 
 func listenerKeys() []Key {
 	return []Key{
-		{Name: "listener.name", Example: `"mx"`, Restart: true, in: func(l *Listener) any { return &l.Name },
+		{Name: "listener.name", Example: `"mx"`, Restart: true, in: ofListener(func(l *Listener) any { return &l.Name }),
 			Doc: "What logs and metrics call it. Default: its address"},
-		{Name: "listener.address", Default: "127.0.0.1:2525", Restart: true, in: func(l *Listener) any { return &l.Address },
+		{Name: "listener.address", Default: "127.0.0.1:2525", Restart: true, in: ofListener(func(l *Listener) any { return &l.Address }),
 			Doc: "Where to listen, host:port, or unix:/path for a socket, or systemd:NAME for one that systemd hands over by that FileDescriptorName. An address that is not on loopback wants domains"},
-		{Name: "listener.socket_mode", Default: "0660", Restart: true, in: func(l *Listener) any { return &l.SocketMode },
+		{Name: "listener.socket_mode", Default: "0660", Restart: true, in: ofListener(func(l *Listener) any { return &l.SocketMode }),
 			Doc: "The mode of a unix socket, in octal: who may connect to it"},
-		{Name: "listener.protocol", Default: "smtp", Restart: true, in: func(l *Listener) any { return &l.Protocol },
+		{Name: "listener.protocol", Default: "smtp", Restart: true, in: ofListener(func(l *Listener) any { return &l.Protocol }),
 			Doc: "smtp, or lmtp (RFC 2033: LHLO, and after the text a reply for each recipient, all alike), which must not be on port 25"},
-		{Name: "listener.tls", Default: "disabled", Restart: true, in: func(l *Listener) any { return &l.TLS },
+		{Name: "listener.tls", Default: "disabled", Restart: true, in: ofListener(func(l *Listener) any { return &l.TLS }),
 			Doc: "disabled, optional (STARTTLS is offered), required (530 5.7.0 before STARTTLS), implicit (TLS from the first octet)"},
-		{Name: "listener.cert", Example: `"/etc/incoming/cert.pem"`, in: func(l *Listener) any { return &l.Cert },
+		{Name: "listener.cert", Example: `"/etc/incoming/cert.pem"`, in: ofListener(func(l *Listener) any { return &l.Cert }),
 			Doc: "The certificate and its chain, PEM, for all clients that ask for no name of another. Read again when it changes and at a reload"},
-		{Name: "listener.key", Example: `"/etc/incoming/key.pem"`, in: func(l *Listener) any { return &l.Key },
+		{Name: "listener.key", Example: `"/etc/incoming/key.pem"`, in: ofListener(func(l *Listener) any { return &l.Key }),
 			Doc: "Its private key, PEM"},
-		{Name: "listener.proxy", Default: "disabled", in: func(l *Listener) any { return &l.Proxy },
+		{Name: "listener.proxy", Default: "disabled", in: ofListener(func(l *Listener) any { return &l.Proxy }),
 			Doc: "Whether balancers tell by a PROXY header, version 1 or 2, who the client is: disabled; required (who is not of proxy_networks, or sends no header, is closed without a reply); optional (who sends none is served as who he is, from proxy_networks after timeouts.proxy)"},
-		{Name: "listener.proxy_networks", Example: `["10.0.0.0/24", "2001:db8:7::/64"]`, in: func(l *Listener) any { return &l.ProxyNetworks },
+		{Name: "listener.proxy_networks", Example: `["10.0.0.0/24", "2001:db8:7::/64"]`, in: ofListener(func(l *Listener) any { return &l.ProxyNetworks }),
 			Doc: "Where the balancers connect from. A PROXY header from anywhere else closes the connection"},
-		{Name: "listener.certificate", Example: `["/etc/incoming/b.pem:/etc/incoming/b.key"]`, in: func(l *Listener) any { return &l.Certificates },
+		{Name: "listener.certificate", Example: `["/etc/incoming/b.pem:/etc/incoming/b.key"]`, in: ofListener(func(l *Listener) any { return &l.Certificates }),
 			Doc: "Further certificates with their keys, each CERT:KEY, or in a table [[listener.certificate]] with cert and key, for clients that ask for one of their DNS names; a wildcard is for one label. Of several for one name a client is shown the first whose kind of key it can use. Without cert and key the first is the default"},
-		{Name: "listener.tls_min", Default: "1.2", in: func(l *Listener) any { return &l.TLSMin },
+		{Name: "listener.tls_min", Default: "1.2", in: ofListener(func(l *Listener) any { return &l.TLSMin }),
 			Doc: "The oldest TLS version spoken: 1.0, 1.1, 1.2 or 1.3. Below 1.2 it takes ciphers with an RSA key exchange too: for old devices, on a listener of their own"},
-		{Name: "listener.session_tickets", Default: "false", in: func(l *Listener) any { return &l.SessionTickets },
+		{Name: "listener.session_tickets", Default: "false", in: ofListener(func(l *Listener) any { return &l.SessionTickets }),
 			Doc: "Whether TLS sessions can be resumed by tickets. A large provider's senders give up on a server that sends them"},
 	}
 }

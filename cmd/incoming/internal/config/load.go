@@ -107,37 +107,43 @@ func (c *Config) AcceptDomains(names []string) error {
 }
 
 // place is where the value of a key is. "listener.tls" is the only listener's,
-// "listener.NAME.tls" that of the one by that name or address.
+// "listener.NAME.tls" that of the one by that name or address; so with the tables
+// of every list.
 func (c *Config) place(name string) (any, error) {
 	for _, k := range Keys() {
 		if k.Name != name {
 			continue
 		}
 		ps := k.places(c)
-		if len(ps) != 1 {
-			return nil, fmt.Errorf("there are %d listeners; write listener.NAME.%s", len(ps), strings.TrimPrefix(name, "listener."))
+		if of := k.list(); len(ps) == 0 {
+			return nil, fmt.Errorf("there is no %s; add a [[%s]] to the file", of, of)
+		} else if len(ps) != 1 {
+			return nil, fmt.Errorf("there are %d %ss; write %s.NAME.%s", len(ps), of, of, strings.TrimPrefix(name, of+"."))
 		}
 		return ps[0], nil
 	}
-	if rest, ok := strings.CutPrefix(name, "listener."); ok {
-		if dot := strings.LastIndexByte(rest, '.'); dot > 0 {
-			return c.listenerPlace(rest[:dot], "listener."+rest[dot+1:])
+	for _, l := range lists() {
+		if rest, ok := strings.CutPrefix(name, l.name+"."); ok {
+			if dot := strings.LastIndexByte(rest, '.'); dot > 0 {
+				return c.placeIn(l, rest[:dot], l.name+"."+rest[dot+1:])
+			}
 		}
 	}
 	return nil, errors.New(unknownKey(name))
 }
 
-func (c *Config) listenerPlace(label, key string) (any, error) {
-	for _, k := range listenerKeys() {
-		if k.Name != key {
+// placeIn is where the value of a key is in the table of l by that label.
+func (c *Config) placeIn(l list, label, key string) (any, error) {
+	for _, k := range Keys() {
+		if k.Name != key || k.in == nil {
 			continue
 		}
-		for i := range c.Listeners {
-			if c.Listeners[i].Label() == label {
-				return k.in(&c.Listeners[i]), nil
+		for i := range l.n(c) {
+			if l.label(c, i) == label {
+				return k.in(c, i), nil
 			}
 		}
-		return nil, fmt.Errorf("there is no listener %s", label)
+		return nil, fmt.Errorf("there is no %s %s", l.name, label)
 	}
 	return nil, errors.New(unknownKey(key))
 }

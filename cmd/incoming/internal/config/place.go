@@ -23,12 +23,12 @@ func inPlace(path string, text []byte, err error) error {
 	return fmt.Errorf("config %s: %w", path, err)
 }
 
-// find is where key is given a value in text; one of a listener in the nth
-// [[listener]], from 0. nil is nowhere.
+// find is where key is given a value in text; one of a list in its nth
+// table, from 0. nil is nowhere.
 func find(text []byte, key string, nth int) *FileError {
 	var p unstable.Parser
 	p.Reset(text)
-	table, listener := "", -1
+	table, tables := "", map[string]int{}
 	for p.NextExpression() {
 		e := p.Expression()
 		if e.Kind != unstable.Table && e.Kind != unstable.ArrayTable && e.Kind != unstable.KeyValue {
@@ -42,12 +42,14 @@ func find(text []byte, key string, nth int) *FileError {
 		}
 		name := strings.Join(parts, ".")
 		if e.Kind != unstable.KeyValue {
-			if table = name + "."; table == "listener." {
-				listener++
+			table = name + "."
+			if e.Kind == unstable.ArrayTable {
+				tables[name]++
 			}
 			continue
 		}
-		if table+name == key && (!strings.HasPrefix(key, "listener.") || listener == nth) {
+		list, _, _ := strings.Cut(key, ".")
+		if table+name == key && (tables[list] == 0 || tables[list] == nth+1) {
 			at := p.Shape(last.Raw).Start
 			return &FileError{Line: at.Line, Column: at.Column, Excerpt: excerpt(text, at.Line, at.Column, int(last.Raw.Length))}
 		}

@@ -26,8 +26,11 @@ func Render() string {
 		if section != table {
 			table = section
 			header := "[" + section + "]"
-			if section == "listener" {
-				header = "# One of these for each address to listen on.\n#[[listener]]"
+			if k.in != nil {
+				header = "# " + listOf(k).intro + "\n# [[" + section + "]]"
+				if listOf(k).needed {
+					header = strings.Replace(header, "# [[", "#[[", 1)
+				}
 			}
 			b.WriteString("\n" + header + "\n")
 		} else {
@@ -53,7 +56,18 @@ func writeKey(w io.Writer, k Key, name string) {
 	fmt.Fprintf(w, "#%s = %s\n", name, k.shownDefault())
 }
 
-func (k Key) shownDefault() string { return show(k.places(Default())[0]) }
+func (k Key) shownDefault() string { return show(k.example()) }
+
+// example is where the key's value is in the default configuration, which for a
+// key of a list has one table of it.
+func (k Key) example() any {
+	c := Default()
+	if k.in != nil {
+		listOf(k).one(c)
+		c.fill()
+	}
+	return k.places(c)[0]
+}
 
 // wrap breaks text at spaces into lines of at most width octets, where it can.
 func wrap(text string, width int) []string {
@@ -86,8 +100,8 @@ func Markdown() string {
 			reload = "restart"
 		}
 		name := k.Name
-		if k.in != nil {
-			name = "[[listener]] " + strings.TrimPrefix(name, "listener.")
+		if of := k.list(); of != "" {
+			name = "[[" + of + "]] " + strings.TrimPrefix(name, of+".")
 		}
 		doc := strings.NewReplacer("|", `\|`, "<", "&lt;").Replace(k.Doc)
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, value, doc, reload)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -30,6 +31,9 @@ func set(p any, text string) error {
 		return p.UnmarshalText([]byte(unquote(text)))
 	}
 	list := reflect.ValueOf(p).Elem()
+	if list.Kind() == reflect.Map {
+		return setTable(list, text)
+	}
 	items, err := splitList(text)
 	if err != nil {
 		return err
@@ -42,6 +46,21 @@ func set(p any, text string) error {
 	}
 	list.Set(out)
 	return nil
+}
+
+// setTable takes an inline table, as TOML has it: {name = "value"}.
+func setTable(m reflect.Value, text string) error {
+	doc := reflect.New(reflect.StructOf([]reflect.StructField{{Name: "X", Type: m.Type()}}))
+	err := toml.Unmarshal([]byte("x = "+text), doc.Interface())
+	if err == nil {
+		m.Set(doc.Elem().Field(0))
+		return nil
+	}
+	var bad *toml.DecodeError
+	if errors.As(err, &bad) && len(bad.Key()) > 1 { // in one of its values
+		return errors.New(strings.TrimPrefix(err.Error(), "toml: "))
+	}
+	return fmt.Errorf("%s is no table; write {name = \"value\"}", text)
 }
 
 func unquote(s string) string {
@@ -84,7 +103,13 @@ func show(p any) string {
 		return quote(p.String())
 	}
 	v := reflect.ValueOf(p).Elem()
-	if v.Kind() != reflect.Slice {
+	switch v.Kind() {
+	case reflect.Map:
+		return showTable(v)
+	case reflect.Interface: // in a table of any
+		return fmt.Sprintf("%#v", v.Interface())
+	case reflect.Slice:
+	default:
 		return quote(v.String())
 	}
 	items := make([]string, v.Len())
@@ -92,6 +117,27 @@ func show(p any) string {
 		items[i] = show(v.Index(i).Addr().Interface())
 	}
 	return "[" + strings.Join(items, ", ") + "]"
+}
+
+// showTable is a map as an inline table, sorted by its keys.
+func showTable(m reflect.Value) string {
+	var items []string
+	for entries := m.MapRange(); entries.Next(); {
+		v := reflect.New(m.Type().Elem())
+		v.Elem().Set(entries.Value())
+		items = append(items, tableKey(entries.Key().String())+" = "+show(v.Interface()))
+	}
+	slices.Sort(items)
+	return "{" + strings.Join(items, ", ") + "}"
+}
+
+// tableKey is a key as it is written, in quotes where they are needed.
+func tableKey(s string) string {
+	bare := s != "" && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") == ""
+	if bare {
+		return s
+	}
+	return quote(s)
 }
 
 // quote writes a TOML basic string.
@@ -151,14 +197,14 @@ func (c *Config) fill() {
 	}
 }
 
-// places is where in c the key's values are: one, or one a listener.
+// places is where in c the key's values are: one, or one a table of its list.
 func (k Key) places(c *Config) []any {
 	if k.at != nil {
 		return []any{k.at(c)}
 	}
 	var ps []any
-	for i := range c.Listeners {
-		ps = append(ps, k.in(&c.Listeners[i]))
+	for i := range listOf(k).n(c) {
+		ps = append(ps, k.in(c, i))
 	}
 	return ps
 }
@@ -174,11 +220,19 @@ func must(err error) {
 // Clone is a copy that shares nothing with c.
 func (c *Config) Clone() *Config {
 	n := *c
-	n.Listeners = slices.Clone(c.Listeners)
+	n.Listeners, n.Routes = slices.Clone(c.Listeners), slices.Clone(c.Routes)
 	for _, k := range Keys() {
 		for _, p := range k.places(&n) {
-			if v := reflect.ValueOf(p).Elem(); v.Kind() == reflect.Slice && !v.IsNil() {
+			switch v := reflect.ValueOf(p).Elem(); {
+			case v.Kind() == reflect.Slice && !v.IsNil():
 				v.Set(reflect.AppendSlice(reflect.MakeSlice(v.Type(), 0, v.Len()), v))
+			case v.Kind() == reflect.Map && !v.IsNil():
+				was := v.MapRange()
+				m := reflect.MakeMap(v.Type())
+				for was.Next() {
+					m.SetMapIndex(was.Key(), was.Value())
+				}
+				v.Set(m)
 			}
 		}
 	}
