@@ -496,7 +496,7 @@ func TestRefusalsNamePolicyAndReason(t *testing.T) {
 				t.Fatalf("told %+v", told)
 			}
 			e := told[0]
-			if e.Stage != c.stage.String() || e.Policy != "strict" || !strings.Contains(e.Reason, "for a reason of ours") || e.Reply != c.reply ||
+			if e.Stage != c.stage.String() || e.Policy != "strict" || !strings.Contains(e.Reason, "for a reason of ours") || withoutRef(e.Reply) != c.reply || e.Because.Ref == "" ||
 				e.ID == "" || e.Listener != "test" || !e.Peer.IsValid() {
 				t.Errorf("told %+v", e)
 			}

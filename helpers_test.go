@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -257,3 +258,9 @@ func prefixes(ps ...string) (out []netip.Prefix) {
 	}
 	return out
 }
+
+var ref = regexp.MustCompile(` \(ref [2-9A-HJ-NP-Z]{8}\)`)
+
+// withoutRef is a reply, or text with one in it, without the reference that a
+// policy's refusal ends in.
+func withoutRef(s string) string { return ref.ReplaceAllString(s, "") }

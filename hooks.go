@@ -72,6 +72,7 @@ func rejection(who telemetry.Session, r smtp.Refusal) telemetry.SessionRejected 
 		e.Stage = ours.stage
 	case errors.As(r.Err, &theirs):
 		e.Stage, e.Policy, e.Reason = theirs.Stage.String(), theirs.Policy, theirs.Reason
+		e.Because = telemetry.Because{Ref: theirs.Ref, Rule: theirs.Rule, Inputs: theirs.Inputs, Took: theirs.Took}
 	}
 	return e
 }
@@ -118,6 +119,7 @@ func (s *Server) decided(t *policy.Transaction, d policy.Decision) {
 	telemetry.Emit(s.hooks.PolicyDecision, telemetry.PolicyDecision{
 		Session: telemetry.Session{ID: t.Session, Listener: t.Listener, Peer: t.Peer, Hello: t.Hello},
 		Policy:  d.Policy, Stage: d.Stage.String(), Decision: string(d.Kind), Reason: d.Reason, Duration: d.Took,
+		Because: telemetry.Because{Ref: d.Ref, Rule: d.Rule, Inputs: d.Inputs, Took: d.Took}, Observed: d.Observed,
 	})
 }
 

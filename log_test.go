@@ -179,7 +179,7 @@ func TestARefusalIsOneLineAtEachStage(t *testing.T) {
 				t.Errorf("%s: %s is %v, want %s", stage, key, got[0][key], value)
 			}
 		}
-		if !strings.HasSuffix(fmt.Sprint(got[0]["reply"]), "5.7.1 Not at "+stage.String()) || got[0]["session"] == nil || got[0]["peer"] == nil ||
+		if !strings.HasSuffix(fmt.Sprint(got[0]["reply"]), fmt.Sprintf("5.7.1 Not at %s (ref %s)", stage, got[0]["ref"])) || got[0]["session"] == nil || got[0]["peer"] == nil ||
 			!strings.HasPrefix(fmt.Sprint(got[0]["reason"]), "as told: ") {
 			t.Errorf("%s: %v", stage, got[0])
 		}

@@ -191,6 +191,9 @@ func refusedAndLogged(t *testing.T, c refusing) []string {
 	if len(read) == 0 || !slices.Equal(read, logged) {
 		t.Errorf("read %q, logged %q", read, logged)
 	}
+	for i := range read {
+		read[i] = withoutRef(read[i])
+	}
 	return read
 }
 

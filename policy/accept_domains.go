@@ -3,6 +3,7 @@ package policy
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/incoming-mx/incoming/internal/mailbox"
@@ -32,7 +33,7 @@ func AcceptDomains(domains ...string) (Policy, error) {
 		if name, err := mailbox.Domain(to.Domain); err == nil && ours[name] {
 			return nil
 		}
-		return replyNotOurs
+		return Because(replyNotOurs, "not_ours", slog.String("rcpt", to.String()))
 	}), nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"sync/atomic"
 	"time"
@@ -117,7 +118,7 @@ func (l *AccessList) Check(_ context.Context, stage Stage, t *Transaction) error
 	if stage == StageConnect {
 		reply = replyDeniedHere
 	}
-	return fmt.Errorf("%s:%d: %s: %w", l.path, r.line, r.text, reply)
+	return Because(fmt.Errorf("%s:%d: %s: %w", l.path, r.line, r.text, reply), fmt.Sprintf("line_%d", r.line), slog.String("rule", r.text))
 }
 
 // reloadIfChanged looks at the file when it is time to. One session does; the

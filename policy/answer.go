@@ -3,6 +3,7 @@ package policy
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -20,6 +21,13 @@ type Decision struct {
 	Kind   Kind
 	Reason string // why, for us: never sent to the client
 	Took   time.Duration
+	// Ref is what the client was told of it, of a refusal; "" else.
+	Ref string
+	// Rule and Inputs are what the policy said by Because; never sent.
+	Rule   string
+	Inputs []slog.Attr
+	// Observed says that the policy is only observed: it had no effect.
+	Observed bool
 }
 
 // Kind is what a policy decided.
@@ -41,6 +49,11 @@ type Refusal struct {
 	Reply  *smtp.Reply // what the client is told
 	Reason string      // why, for us: never sent to the client
 	Broke  bool        // the policy failed; Reply is 451 4.3.0
+	// Ref, Rule, Inputs and Took are as in Decision; Reply ends in Ref.
+	Ref    string
+	Rule   string
+	Inputs []slog.Attr
+	Took   time.Duration
 }
 
 func (r *Refusal) Error() string { return "policy " + r.Policy + ": " + r.Reason }
@@ -65,6 +78,9 @@ type answer struct {
 	kind     verdict
 	reply    *smtp.Reply // of refused
 	reason   string
+	ref      string // of refused and broke
+	rule     string
+	inputs   []slog.Attr
 	err      error    // as returned; nil when nothing was
 	inner    *Refusal // of a chain in the chain
 	panicked bool
@@ -80,6 +96,10 @@ func judge(stage Stage, err error) answer {
 	a := answer{err: err}
 	a.kind, a.reply, a.reason = read(err)
 	errors.As(err, &a.inner)
+	var why *Explained
+	if errors.As(err, &why) && why != nil {
+		a.rule, a.inputs = bounded(why.Rule), why.Inputs
+	}
 	if (a.kind == discarded || a.kind == quarantined) && stage < StageMail {
 		return broken(err, "answered "+err.Error()+" before there is a message")
 	}
@@ -111,6 +131,15 @@ func read(err error) (verdict, *smtp.Reply, string) {
 		return refused, e, ""
 	case *QuarantineError:
 		return quarantined, nil, e.Reason
+	case *Explained:
+		if e == nil {
+			return broke, nil, "answered a nil *Explained"
+		}
+		v, reply, reason := read(e.Err)
+		if reason == "" && e.Err != nil {
+			reason = e.Err.Error()
+		}
+		return v, reply, reason
 	case interface{ Unwrap() error }:
 		if inner := e.Unwrap(); inner != nil {
 			v, reply, _ := read(inner)
@@ -137,21 +166,28 @@ func readJoined(errs []error) (worst verdict, reply *smtp.Reply, _ string) {
 	return worst, reply, ""
 }
 
-func (a answer) refusal(name string, stage Stage) *Refusal {
-	r := &Refusal{Policy: name, Stage: stage, Reply: a.reply, Reason: a.reason, Broke: a.kind == broke}
-	if r.Broke {
-		r.Reply = replyBroke
-	}
+func (a answer) refusal(l *link, stage Stage) *Refusal {
 	if a.inner != nil {
-		r.Policy, r.Reason = a.inner.Policy, a.inner.Reason
+		r := *a.inner // which has its reference
+		r.Stage = stage
+		return &r
 	}
+	r := &Refusal{Policy: l.name, Stage: stage, Reason: a.reason, Broke: a.kind == broke, Ref: a.ref, Rule: a.rule, Inputs: a.inputs, Took: a.took}
+	reply := a.reply
+	if r.Broke {
+		reply = replyBroke
+	}
+	r.Reply = referred(reply, r.Ref)
 	return r
 }
 
-func (a answer) decision(name string, stage Stage) Decision {
-	d := Decision{Policy: name, Stage: stage, Reason: a.reason, Took: a.took}
-	if a.inner != nil {
-		d.Policy, d.Reason = a.inner.Policy, a.inner.Reason
+func (a answer) decision(l *link, stage Stage) Decision {
+	d := Decision{Policy: l.name, Stage: stage, Reason: a.reason, Took: a.took, Ref: a.ref, Rule: a.rule, Inputs: a.inputs, Observed: l.watched}
+	if in := a.inner; in != nil {
+		d.Policy, d.Reason, d.Ref, d.Rule, d.Inputs = in.Policy, in.Reason, in.Ref, in.Rule, in.Inputs
+	}
+	if l.watched {
+		d.Ref = "" // nobody is told
 	}
 	switch a.kind {
 	case quarantined:

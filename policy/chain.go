@@ -42,6 +42,8 @@ type link struct {
 	// inline: it is one of ours and never waits, so that it is asked without
 	// a goroutine.
 	inline bool
+	// watched: what it answers is told and has no effect.
+	watched bool
 }
 
 // NewChain makes a chain of policies; nil options are the defaults. A name that
@@ -62,9 +64,9 @@ func NewChain(policies []Policy, o *ChainOptions) *Chain {
 		if taken[name]++; taken[name] > 1 {
 			name = fmt.Sprintf("%s_%d", name, taken[name])
 		}
-		p = unnamed(p)
+		p, watched := bare(p)
 		own, ok := p.(interface{ neverWaits() bool })
-		c.links = append(c.links, &link{policy: p, name: name, inline: ok && own.neverWaits()})
+		c.links = append(c.links, &link{policy: p, name: name, inline: ok && own.neverWaits(), watched: watched})
 	}
 	return c
 }
@@ -73,10 +75,11 @@ func NewChain(policies []Policy, o *ChainOptions) *Chain {
 func (c *Chain) Name() string { return "chain" }
 
 // Check asks each policy in turn. It returns nil, or a *Refusal, which wraps
-// the reply for the client and says who refused and why. A policy that panics,
-// fails, gives an answer that is none, or has not answered in time is a Refusal
-// too, with 451 4.3.0: breaking is never a pass. Check does not wait for a
-// policy that ignores its ctx; what it answers later is reported and dropped.
+// the reply for the client, its reference at the end, and says who refused and
+// why. A policy that panics, fails, gives an answer that is none, or has not
+// answered in time is a Refusal too, with 451 4.3.0: breaking is never a pass,
+// save of a policy that is only observed. Check does not wait for a policy that
+// ignores its ctx; what it answers later is reported and dropped.
 //
 // A message that is to be discarded or quarantined gets nil: see
 // Transaction.Discarded and Transaction.Quarantined. Once it is discarded no
@@ -90,11 +93,16 @@ func (c *Chain) Check(ctx context.Context, stage Stage, t *Transaction) error {
 		if !asksAt(l.policy, stage) {
 			continue
 		}
+		prepend, removed := t.prepend, t.removed
 		a := c.ask(ctx, l, stage, t)
 		c.report(ctx, l, stage, t, a)
+		if l.watched {
+			t.prepend, t.removed = prepend, removed
+			continue
+		}
 		switch a.kind {
 		case refused, broke:
-			return a.refusal(l.name, stage)
+			return a.refusal(l, stage)
 		case discarded:
 			t.discardedBy = l.name
 		case quarantined:
@@ -134,7 +142,12 @@ func (c *Chain) Wait(ctx context.Context) error { return c.calls.wait(ctx) }
 
 func (c *Chain) ask(ctx context.Context, l *link, stage Stage, t *Transaction) (a answer) {
 	start := time.Now()
-	defer func() { a.took = time.Since(start) }()
+	defer func() {
+		a.took = time.Since(start)
+		if a.kind >= refused && a.inner == nil {
+			a.ref = newRef()
+		}
+	}()
 	if ctx.Err() != nil {
 		return broken(nil, "was not asked: no time was left")
 	}
@@ -165,7 +178,7 @@ func (c *Chain) report(ctx context.Context, l *link, stage Stage, t *Transaction
 	if a.kind == broke && ctx.Err() == context.Canceled && !a.panicked {
 		return
 	}
-	c.opts.OnDecision(t, a.decision(l.name, stage))
+	c.opts.OnDecision(t, a.decision(l, stage))
 }
 
 // reportLate is for the answer of a policy that was given up.
@@ -173,7 +186,7 @@ func (c *Chain) reportLate(l *link, stage Stage, t *Transaction, a answer) {
 	if c.opts.OnDecision == nil || a.cutShort() {
 		return
 	}
-	d := a.decision(l.name, stage)
+	d := a.decision(l, stage)
 	said := string(d.Kind)
 	if a.kind == passed {
 		said = "no objection"

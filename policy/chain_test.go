@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -68,7 +69,21 @@ func refusal(t *testing.T, err error) *Refusal {
 	if !errors.As(err, &r) {
 		t.Fatalf("%v is no *Refusal", err)
 	}
-	return r
+	plain := *r
+	reply := *r.Reply
+	reply.Text = unreferred(t, r)
+	plain.Reply = &reply
+	return &plain
+}
+
+// unreferred is the reply's text without the reference, which must be there.
+func unreferred(t *testing.T, r *Refusal) string {
+	t.Helper()
+	text, ok := strings.CutSuffix(r.Reply.Text, " (ref "+r.Ref+")")
+	if !ok || !regexp.MustCompile(`^[2-9A-HJ-NP-Z]{8}$`).MatchString(r.Ref) {
+		t.Errorf("the reply %q has not the reference %q", r.Reply.Text, r.Ref)
+	}
+	return text
 }
 
 func TestAnswersOfAPolicy(t *testing.T) {
@@ -108,9 +123,8 @@ func TestAnswersOfAPolicy(t *testing.T) {
 			w := watch(ChainOptions{}, Named("p", answers(c.err)))
 			err := w.Check(t.Context(), StageMail, inMail(t))
 			got := ""
-			var reply *smtp.Reply
-			if errors.As(err, &reply) {
-				got = reply.String()
+			if err != nil {
+				got = refusal(t, err).Reply.String()
 			}
 			if got != c.reply || (err == nil) != (c.reply == "") {
 				t.Errorf("reply %q (%v), want %q", got, err, c.reply)

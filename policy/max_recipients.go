@@ -1,6 +1,9 @@
 package policy
 
-import "context"
+import (
+	"context"
+	"log/slog"
+)
 
 // MaxRecipients refuses each recipient of a message past the n-th with
 // 452 4.5.3: the earlier ones stay, and the client sends the rest in a message
@@ -11,6 +14,6 @@ func MaxRecipients(n int) Policy {
 		if n <= 0 || len(t.To) <= n {
 			return nil
 		}
-		return replyTooMany
+		return Because(replyTooMany, "too_many", slog.Int("recipients", len(t.To)), slog.Int("most", n))
 	})
 }

@@ -1,6 +1,9 @@
 package policy
 
-import "context"
+import (
+	"context"
+	"log/slog"
+)
 
 // MaxSize refuses messages of more than n octets with 552 5.3.4: at MAIL when
 // the client declares it (RFC 1870), else once the text is in. It tightens the
@@ -24,5 +27,5 @@ func (n maxSize) Check(_ context.Context, stage Stage, t *Transaction) error {
 	if n <= 0 || size <= int64(n) {
 		return nil
 	}
-	return numbered(replyTooLarge, int64(n))
+	return Because(numbered(replyTooLarge, int64(n)), "too_large", slog.Int64("size", size), slog.Int64("most", int64(n)))
 }

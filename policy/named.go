@@ -31,13 +31,17 @@ func NameOf(p Policy) string {
 	return strings.TrimLeft(fmt.Sprintf("%T", p), "*")
 }
 
-// unnamed is the policy within its names, where what else it can do shows.
-func unnamed(p Policy) Policy {
+// bare is the policy within its names and Observe, where what else it can do
+// shows; watched says that it is only to be observed.
+func bare(p Policy) (_ Policy, watched bool) {
 	for {
-		n, ok := p.(*named)
-		if !ok {
-			return p
+		switch outer := p.(type) {
+		case *named:
+			p = outer.Policy
+		case *observed:
+			p, watched = outer.Policy, true
+		default:
+			return p, watched
 		}
-		p = n.Policy
 	}
 }

@@ -3,6 +3,7 @@ package policy
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"time"
 
@@ -130,7 +131,12 @@ func (l *RateLimiter) Check(ctx context.Context, stage Stage, t *Transaction) er
 	}
 	if over := l.take(ctx, uses); over >= 0 {
 		u := uses[over]
-		return fmt.Errorf("more than %d of the %s %s in %v: %w", u.Count, u.Of, u.Key, l.window, tooOften(u.Of))
+		key := u.Of
+		if key == RateRecipient {
+			key = "rcpt" // by which the log knows an address
+		}
+		return Because(fmt.Errorf("more than %d of the %s %s in %v: %w", u.Count, u.Of, u.Key, l.window, tooOften(u.Of)),
+			u.Of, slog.String(key, u.Key), slog.Int("count", u.Count), slog.Duration("window", l.window))
 	}
 	return nil
 }

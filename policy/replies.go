@@ -29,3 +29,9 @@ func numbered(r *smtp.Reply, n int64) *smtp.Reply {
 	text := strings.Replace(r.Text, " N ", " "+strconv.FormatInt(n, 10)+" ", 1)
 	return &smtp.Reply{Code: r.Code, Enhanced: r.Enhanced, Text: text}
 }
+
+// referred is a reply with its reference at the end, which a postmaster quotes and
+// an operator looks for in the log.
+func referred(r *smtp.Reply, ref string) *smtp.Reply {
+	return &smtp.Reply{Code: r.Code, Enhanced: r.Enhanced, Text: r.Text + " (ref " + ref + ")"}
+}

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"log/slog"
 	"strings"
 
 	"github.com/incoming-mx/incoming/internal/mailbox"
@@ -17,7 +18,7 @@ func RequireHello() Policy {
 		if wellFormedHello(t.Hello) {
 			return nil
 		}
-		return replyBadHello
+		return Because(replyBadHello, "no_full_name", slog.String("hello", t.Hello))
 	})
 }
 

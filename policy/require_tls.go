@@ -10,6 +10,6 @@ func RequireTLS() Policy {
 		if t.TLS != nil {
 			return nil
 		}
-		return replyInClear
+		return Because(replyInClear, "in_clear")
 	})
 }

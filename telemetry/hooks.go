@@ -9,6 +9,7 @@
 package telemetry
 
 import (
+	"log/slog"
 	"net/netip"
 	"time"
 )
@@ -74,6 +75,7 @@ type SessionRejected struct {
 	Code     int    // its first number; 0 for none
 	Reason   string // why, for us: never sent to the peer
 	Policy   string // the policy that refused; "" when the engine or a limit did
+	Because  Because
 	MailFrom string // the reverse-path, "<>" for the null one; "" when there is none
 	Rcpt     string // at rcpt: the recipient in question
 }
@@ -199,6 +201,17 @@ type PolicyDecision struct {
 	Decision string // reject, tempfail, discard, quarantine, error
 	Reason   string
 	Duration time.Duration
+	Because  Because
+	// Observed says that it had no effect: the policy is only observed.
+	Observed bool
+}
+
+// Because is what a policy's answer rests on.
+type Because struct {
+	Ref    string      // the reference in the reply; "" when there is none
+	Rule   string      // the policy's rule that spoke; "" when it did not say
+	Inputs []slog.Attr // what it looked at; never sent to the peer
+	Took   time.Duration
 }
 
 // LimitHit: a limit refused something.

@@ -52,6 +52,9 @@ func newParts(cfg *config.Config, old *parts, log *slog.Logger) (*parts, error) 
 		if err != nil {
 			return nil, fmt.Errorf("policy %s: %w", name, err)
 		}
+		if cfg.Observes(name) {
+			made = policy.Observe(made)
+		}
 		p.policies = append(p.policies, policy.Named(name, made))
 	}
 	if p.recipient, err = recipientsOf(cfg.Recipients); err != nil {

@@ -20,6 +20,7 @@ var made = map[string]string{
 	"smtp/replies.go named":         "", // with our name for HOST
 	"smtp/reply_writer.go sendable": "", // without a code that does not fit
 	"policy/replies.go numbered":    "", // with a number for N
+	"policy/replies.go referred":    "", // with its reference
 	"policy/policy.go Reject":       "",
 	"policy/policy.go Tempfail":     "",
 }

@@ -25,6 +25,7 @@ func (lg *logger) sessionRejected(e telemetry.SessionRejected) {
 		address("rcpt", e.Rcpt).
 		free("reply", e.Reply).
 		text("policy", e.Policy).
+		because(e.Because).
 		free("reason", e.Reason).
 		log("refused")
 }
@@ -163,12 +164,16 @@ func (lg *logger) policyDecision(e telemetry.PolicyDecision) {
 	case "quarantine":
 		level = slog.LevelInfo
 	}
+	if e.Observed { // there is no other line of it
+		level = slog.LevelInfo
+	}
 	lg.at(level).session(e.Session).
 		text("policy", e.Policy).
 		text("stage", e.Stage).
 		text("decision", e.Decision).
+		flag("observed", e.Observed).
+		because(e.Because).
 		free("reason", e.Reason).
-		took("duration", e.Duration).
 		log("policy")
 }
 

@@ -209,6 +209,47 @@ func (n *line) err(key string, err error) *line {
 
 func (n *line) num(key string, v int64) *line { return n.add(key, slog.Int64Value(v)) }
 
+// flag adds what is so; what is not is left out.
+func (n *line) flag(key string, is bool) *line {
+	if !is || n.off {
+		return n
+	}
+	return n.add(key, slog.BoolValue(true))
+}
+
+// because adds what a policy's answer rests on.
+func (n *line) because(b telemetry.Because) *line {
+	if n.off {
+		return n
+	}
+	n.text("ref", b.Ref).text("rule", b.Rule)
+	if len(b.Inputs) > 0 {
+		in := &line{lg: n.lg, level: n.level}
+		for _, a := range b.Inputs {
+			in.input(a)
+		}
+		n.add("inputs", slog.GroupValue(in.attrs...))
+	}
+	if b.Took > 0 {
+		n.took("duration", b.Took)
+	}
+	return n
+}
+
+// input adds what a policy looked at.
+func (n *line) input(a slog.Attr) {
+	switch v := a.Value.Resolve(); {
+	case a.Key == "mail_from" || a.Key == "rcpt":
+		n.address(a.Key, v.String())
+	case v.Kind() == slog.KindInt64, v.Kind() == slog.KindUint64, v.Kind() == slog.KindFloat64, v.Kind() == slog.KindBool:
+		n.add(clean(a.Key, maxText), v)
+	case v.Kind() == slog.KindDuration:
+		n.took(clean(a.Key, maxText), v.Duration())
+	default:
+		n.free(clean(a.Key, maxText), v.String())
+	}
+}
+
 // took adds a duration as text with its unit, the same in every format.
 func (n *line) took(key string, d time.Duration) *line {
 	if n.off {

@@ -60,11 +60,15 @@ func story(h telemetry.Hooks) {
 	telemetry.Emit(h.SessionDialogue, telemetry.SessionDialogue{Session: s, FromPeer: true, Line: "auth PLAIN AGEAc2VjcmV0"})
 	telemetry.Emit(h.TLSHandshake, telemetry.TLSHandshake{Session: s, Version: "TLS 1.3", Cipher: "TLS_AES_128_GCM_SHA256", ServerName: "mx.test", Duration: 2 * time.Millisecond})
 	telemetry.Emit(h.TLSHandshake, telemetry.TLSHandshake{Session: s, Version: "TLS 1.3", Cipher: "TLS_AES_128_GCM_SHA256", ServerName: "mx.test", Duration: 2 * time.Millisecond, Err: errors.New("tls: unknown certificate"), Reason: "alert"})
-	telemetry.Emit(h.PolicyDecision, telemetry.PolicyDecision{Session: s, Policy: "rate_limit", Stage: "mail", Decision: "tempfail", Reason: "more than 5 in 1m0s", Duration: 3 * time.Microsecond})
-	telemetry.Emit(h.PolicyDecision, telemetry.PolicyDecision{Session: s, Policy: "av", Stage: "message", Decision: "quarantine", Reason: "looks odd", Duration: time.Second})
-	telemetry.Emit(h.PolicyDecision, telemetry.PolicyDecision{Session: s, Policy: "av", Stage: "message", Decision: "error", Reason: "no answer in 30s", Duration: 30 * time.Second})
+	telemetry.Emit(h.PolicyDecision, telemetry.PolicyDecision{Session: s, Policy: "rate_limit", Stage: "mail", Decision: "tempfail", Reason: "more than 5 in 1m0s", Duration: 3 * time.Microsecond, Because: telemetry.Because{Ref: "8KQ2M9XD", Rule: "client", Took: 3 * time.Microsecond, Inputs: []slog.Attr{slog.Int("count", 5)}}})
+	telemetry.Emit(h.PolicyDecision, telemetry.PolicyDecision{Session: s, Policy: "av", Stage: "message", Decision: "quarantine", Reason: "looks odd", Duration: time.Second, Because: telemetry.Because{Took: time.Second}})
+	telemetry.Emit(h.PolicyDecision, telemetry.PolicyDecision{Session: s, Policy: "av", Stage: "message", Decision: "error", Reason: "no answer in 30s", Duration: 30 * time.Second, Because: telemetry.Because{Ref: "9KQ2M9XD", Took: 30 * time.Second}})
 	telemetry.Emit(h.SessionRejected, telemetry.SessionRejected{Session: s, Stage: "rcpt", Code: 550, Reply: "550 5.1.1 <b@y.example> is nobody here",
-		Reason: "no user b@y.example, asked 2 lists", Policy: "recipient", MailFrom: "a@x.example", Rcpt: "b@y.example"})
+		Reason: "no user b@y.example, asked 2 lists", Policy: "recipient", MailFrom: "a@x.example", Rcpt: "b@y.example",
+		Because: telemetry.Because{Ref: "7KQ2M9XD", Rule: "unknown", Took: 3 * time.Millisecond, Inputs: []slog.Attr{
+			slog.String("rcpt", "b@y.example"), slog.String("asked", "b@y.example\nin 2 lists"), slog.Int("lists", 2), slog.Duration("age", time.Second)}}})
+	telemetry.Emit(h.PolicyDecision, telemetry.PolicyDecision{Session: s, Policy: "dnsbl", Stage: "connect", Decision: "reject", Reason: "listed", Observed: true,
+		Because: telemetry.Because{Rule: "zen", Took: time.Millisecond}})
 	telemetry.Emit(h.SessionRejected, telemetry.SessionRejected{Session: s, Stage: "data", Code: 421, Reply: "421 4.3.2 Try again later", Reason: "queue: full", MailFrom: "<>"})
 	telemetry.Emit(h.SmugglingBlocked, telemetry.SmugglingBlocked{Session: s, What: "bare_lf"})
 	telemetry.Emit(h.MessageQueued, telemetry.MessageQueued{Session: s, ID: "01J00000000000000000000000", MailFrom: "a@x.example", Rcpts: []string{"b@y.example", `"c d"@y.example`},

@@ -30,6 +30,7 @@ type facts struct {
 	swept  *counter
 
 	policy        *counter
+	observed      *counter
 	policySeconds *histogram
 	limit         *counter
 	limitUse      *gauge
@@ -87,6 +88,7 @@ func newFacts(e *Exporter) facts {
 		swept:  e.counter("queue_swept_total", "Dead letters removed because of their age, by kind.", "kind"),
 
 		policy:        e.counter("policy_decision_total", "Objections and marks of policies: reject, tempfail, discard, quarantine, error.", "policy", "stage", "decision"),
+		observed:      e.counter("policy_observed_total", "The same of policies that are only observed: what they would have done.", "policy", "stage", "decision"),
 		policySeconds: e.histogram(quick, "policy_decision_seconds", "How long policies took over them.", "policy"),
 		limit:         e.counter("limit_hit_total", "Refusals by a limit, by the option's key.", "limit"),
 		limitUse:      e.gauge("limit_hit_use", "How much of a limit was in use when it last refused, what was refused included.", "limit"),
@@ -193,6 +195,10 @@ func (f facts) onDepth(e telemetry.QueueDepth) {
 }
 
 func (f facts) onPolicy(e telemetry.PolicyDecision) {
+	if e.Observed {
+		f.observed.inc(e.Policy, e.Stage, e.Decision)
+		return
+	}
 	f.policy.inc(e.Policy, e.Stage, e.Decision)
 	f.policySeconds.observe(e.Duration.Seconds(), e.Policy)
 }

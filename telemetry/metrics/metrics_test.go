@@ -164,6 +164,8 @@ func fed(t *testing.T) *Exporter {
 	e.Hooks().SpoolError(telemetry.SpoolError{Sick: true})
 	e.Hooks().TLSHandshake(telemetry.TLSHandshake{Err: io.EOF, Reason: "eof"})
 	e.Hooks().QueueDepth(telemetry.QueueDepth{OldestAge: time.Second})
+	e.Hooks().PolicyDecision(telemetry.PolicyDecision{Policy: "p", Decision: "reject"})
+	e.Hooks().PolicyDecision(telemetry.PolicyDecision{Policy: "p", Decision: "reject", Observed: true})
 	return e
 }
 

@@ -7,18 +7,20 @@ import (
 	"io"
 	"net/smtp"
 	"net/textproto"
+	"strings"
 
 	"github.com/incoming-mx/incoming"
 )
 
 // Send waits until srv listens and sends it one message. The error is what the
 // server refused it with, "550 5.7.1 No", in the same words whatever the version
-// of Go.
+// of Go, and without the reference, which is another each time.
 func Send(srv *incoming.Server, from string, to []string, subject string) error {
 	err := send(srv, from, to, subject)
 	var refusal *textproto.Error
 	if errors.As(err, &refusal) {
-		return fmt.Errorf("%d %s", refusal.Code, refusal.Msg)
+		text, _, _ := strings.Cut(refusal.Msg, " (ref ")
+		return fmt.Errorf("%d %s", refusal.Code, text)
 	}
 	return err
 }

@@ -58,6 +58,14 @@ func (c *Config) check() error {
 			return at("policies").says("policies: %s is named twice", p)
 		}
 	}
+	for i, p := range c.Observe {
+		switch {
+		case !c.names(p.String()):
+			return at("observe").says("observe: %s is not asked; name it in policies too", p)
+		case slices.Contains(c.Observe[:i], p):
+			return at("observe").says("observe: %s is named twice", p)
+		}
+	}
 	return nil
 }
 
@@ -177,6 +185,11 @@ func (c *Config) names(policy string) bool { return slices.Contains(c.PolicyOrde
 // set.
 func (c *Config) NamesPolicy(name string) bool {
 	return slices.ContainsFunc(c.Policies, func(p Policy) bool { return p.String() == name })
+}
+
+// Observes reports whether the policy of that name is only observed.
+func (c *Config) Observes(name string) bool {
+	return slices.ContainsFunc(c.Observe, func(p Policy) bool { return p.String() == name })
 }
 
 // PolicyOrder is the policies to ask, in order: those named, then those whose

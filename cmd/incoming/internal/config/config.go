@@ -13,6 +13,7 @@ type Config struct {
 	Domains     []Domain   `toml:"domains"`
 	Recipients  []Known    `toml:"recipients"`
 	Policies    []Policy   `toml:"policies"`
+	Observe     []Policy   `toml:"observe"`
 	BareNewline Newline    `toml:"bare_newline"`
 	BareFrom    []Network  `toml:"bare_newline_networks"`
 	Lenient     []Network  `toml:"lenient_networks"`

@@ -54,6 +54,8 @@ func generalKeys() []Key {
 			Doc: "The addresses, or by @ whole domains, that exist, each in one of our domains; another gets 550 5.1.1 at RCPT. Case and quotes do not count, domains are compared by A-label. <postmaster> always exists. Default: any of our domains"},
 		{Name: "policies", Example: `["require_hello", "rate_limit"]`, at: func(c *Config) any { return &c.Policies },
 			Doc: "The policies to ask, in order: access_list, rate_limit, require_tls, require_hello, max_size, max_recipients. A policy whose own keys are set is asked too, after those named here. Default: none"},
+		{Name: "observe", Example: `["rate_limit"]`, at: func(c *Config) any { return &c.Observe },
+			Doc: "Of the policies, those that are only to say, in the log and in metrics, what they would have done, and to do nothing. Default: none"},
 		{Name: "bare_newline", Default: "repair", at: func(c *Config) any { return &c.BareNewline },
 			Doc: "What to do with a message sent by DATA that has a bare LF or CR: repair stores a bare LF as CRLF; reject answers 554 5.6.0 to the clients of bare_newline_networks"},
 		{Name: "bare_newline_networks", Default: "0.0.0.0/0,::/0", at: func(c *Config) any { return &c.BareFrom },
