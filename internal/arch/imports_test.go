@@ -41,7 +41,8 @@ var laws = []law{
 
 	// judging
 	{"policy", "smtp header internal/mailbox", core},
-	{"policy/*", "^ smtp header mailparse internal/mailbox", field},
+	{"policy/resolver", "", field},
+	{"policy/*", "^ policy/resolver smtp header mailparse internal/mailbox", field},
 
 	// delivering
 	{"delivery", "queue telemetry", core},
