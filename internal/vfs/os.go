@@ -87,7 +87,7 @@ func (OS) Lock(name string, exclusive bool) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = retryEINTR(func() error { return syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB) })
+	err = flock(f, how|syscall.LOCK_NB)
 	if err == syscall.EWOULDBLOCK {
 		err = lockedBy(f)
 	} else if err != nil {
@@ -135,13 +135,20 @@ type osLock struct {
 }
 
 // Close lets go of the lock. The file stays: removing it would let two
-// processes hold locks on two files of one name.
+// processes hold locks on two files of one name. The lock is given up in so
+// many words, not by closing alone: it belongs to the open file, of which a
+// process forked a moment ago, by any goroutine, has a copy until it executes
+// its program.
 func (l *osLock) Close() error {
 	var err error
 	if l.exclusive {
 		err = l.f.Truncate(0)
 	}
-	return errors.Join(err, l.f.Close())
+	return errors.Join(err, flock(l.f, syscall.LOCK_UN), l.f.Close())
+}
+
+func flock(f *os.File, how int) error {
+	return retryEINTR(func() error { return syscall.Flock(int(f.Fd()), how) })
 }
 
 // osFile is an os.File with the calls that differ between systems.
