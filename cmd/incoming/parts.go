@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/incoming-mx/incoming/delivery/webhook"
 	"github.com/incoming-mx/incoming/internal/mailbox"
 	"github.com/incoming-mx/incoming/policy"
+	"github.com/incoming-mx/incoming/policy/resolver"
 	"github.com/incoming-mx/incoming/proxyproto"
 	"github.com/incoming-mx/incoming/queue/diskqueue"
 	"github.com/incoming-mx/incoming/smtp"
@@ -30,6 +32,14 @@ type parts struct {
 	policies  []incoming.Policy
 	limiter   *limiter
 	recipient func(context.Context, incoming.Address) error // nil: all exist
+	dns       *asked                                        // nil: no policy wanted it yet
+}
+
+// asked is the resolver that policies ask and what it was made from: a reload
+// that does not change it keeps what it remembers.
+type asked struct {
+	servers []config.DNSServer
+	cache   *resolver.Cache
 }
 
 // limiter is a rate limit and what it was made from: a reload that does not
@@ -122,6 +132,30 @@ func (p *parts) policy(name string, cfg *config.Config, old *parts, log *slog.Lo
 		return policy.MaxRecipients(cfg.MaxRecipients.Count.N), nil
 	}
 	return nil, fmt.Errorf("there is none by that name")
+}
+
+// resolver is what policies ask the DNS by: one for all of them, made when the
+// first of them wants it.
+func (p *parts) resolver(cfg *config.Config, old *parts) (resolver.Resolver, error) {
+	if p.dns == nil && old != nil && old.dns != nil && slices.Equal(old.dns.servers, cfg.DNS.Servers) {
+		p.dns = old.dns
+	}
+	if p.dns != nil {
+		return p.dns.cache, nil
+	}
+	var servers []string // nil: the system's
+	if cfg.DNS.Servers != nil {
+		servers = []string{}
+	}
+	for _, s := range cfg.DNS.Servers {
+		servers = append(servers, s.String())
+	}
+	cache, err := resolver.New(&resolver.Options{Servers: servers})
+	if err != nil {
+		return nil, fmt.Errorf("dns.servers: %w", err)
+	}
+	p.dns = &asked{cfg.DNS.Servers, cache}
+	return cache, nil
 }
 
 // newLimiter is the rate limit of cfg: the one before, when nothing of it has

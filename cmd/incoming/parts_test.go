@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/incoming-mx/incoming/cmd/incoming/internal/config"
@@ -50,6 +51,39 @@ func TestRecipientsAreComparedAsMailDoes(t *testing.T) {
 	}
 	if all, err := recipientsOf(nil); all != nil || err != nil {
 		t.Error("without a list somebody is unknown")
+	}
+}
+
+// All policies ask by one resolver; what it remembers goes on over a reload that
+// does not touch dns.servers.
+func TestPoliciesShareOneResolverAcrossReloads(t *testing.T) {
+	t.Parallel()
+	cfg := config.Default()
+	if err := cfg.Set("dns.servers=192.0.2.53,[2001:db8::53]:5353"); err != nil {
+		t.Fatal(err)
+	}
+	first, again, other := new(parts), new(parts), new(parts)
+	one, err := first.resolver(cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if two, err := first.resolver(cfg, nil); err != nil || two != one {
+		t.Errorf("a second policy gets another: %v", err)
+	}
+	if two, err := again.resolver(cfg.Clone(), first); err != nil || two != one {
+		t.Errorf("after a reload it is another: %v", err)
+	}
+	if err := cfg.Set("dns.servers=192.0.2.54"); err != nil {
+		t.Fatal(err)
+	}
+	if two, err := other.resolver(cfg, again); err != nil || two == one {
+		t.Errorf("after a change it is the same: %v", err)
+	}
+	if err := cfg.Set("dns.servers="); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := new(parts).resolver(cfg, nil); err == nil || !strings.Contains(err.Error(), "dns.servers") {
+		t.Errorf("no server will do: %v", err)
 	}
 }
 

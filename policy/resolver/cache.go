@@ -85,9 +85,9 @@ func New(o *Options) (*Cache, error) {
 		servers = conf.Servers
 	}
 	for _, s := range servers {
-		at, err := serverAddress(s)
+		at, err := ServerAddress(s)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("resolver: server %w", err)
 		}
 		c.servers = append(c.servers, at)
 	}
@@ -107,14 +107,16 @@ func New(o *Options) (*Cache, error) {
 	return c, nil
 }
 
-func serverAddress(s string) (string, error) {
+// ServerAddress is one of Options.Servers with its port: 53 where none is given.
+// It is an error when s is no IP address.
+func ServerAddress(s string) (string, error) {
 	if a, err := netip.ParseAddrPort(s); err == nil {
 		return a.String(), nil
 	}
 	if a, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
 		return netip.AddrPortFrom(a, 53).String(), nil
 	}
-	return "", fmt.Errorf("resolver: server %q is no address; write 192.0.2.53 or [2001:db8::53]:53", s)
+	return "", fmt.Errorf("%q is no address; write 192.0.2.53 or [2001:db8::53]:53", s)
 }
 
 // LookupTXT implements Resolver; the strings of one record are joined.

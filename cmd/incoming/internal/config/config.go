@@ -26,6 +26,7 @@ type Config struct {
 	Delivery      Delivery      `toml:"delivery"`
 	Webhook       Webhook       `toml:"webhook"`
 	Command       Command       `toml:"command"`
+	DNS           DNS           `toml:"dns"`
 	RateLimit     RateLimit     `toml:"rate_limit"`
 	AccessList    AccessList    `toml:"access_list"`
 	MaxSize       MaxSize       `toml:"max_size"`
@@ -132,6 +133,11 @@ type Webhook struct {
 // Command is [command].
 type Command struct {
 	Argv []string `toml:"argv"`
+}
+
+// DNS is [dns].
+type DNS struct {
+	Servers []DNSServer `toml:"servers"`
 }
 
 // RateLimit is [rate_limit].

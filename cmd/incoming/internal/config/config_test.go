@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 var sameConfig = cmp.Options{
 	cmpopts.EquateComparable(Network{}),
 	cmp.AllowUnexported(Target{}),
-	cmpopts.EquateComparable(Endpoint{}, SocketMode{}, Protocol{}, TLSMode{}, TLSVersion{}, ProxyMode{}, Policy{}, Newline{}, Format{}, LogFormat{}, LogLevel{}, LogAddresses{}, Domain{}, HostPort{}, Hostname{}, Known{}, Prefix{}),
+	cmpopts.EquateComparable(Endpoint{}, SocketMode{}, Protocol{}, TLSMode{}, TLSVersion{}, ProxyMode{}, Policy{}, Newline{}, Format{}, LogFormat{}, LogLevel{}, LogAddresses{}, Domain{}, HostPort{}, Hostname{}, DNSServer{}, Known{}, Prefix{}),
 }
 
 func TestEveryFieldHasAKeyAndEveryKeyAField(t *testing.T) {

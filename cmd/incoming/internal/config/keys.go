@@ -202,6 +202,8 @@ func deliveryKeys() []Key {
 
 func policyKeys() []Key {
 	return []Key{
+		{Name: "dns.servers", Example: `["127.0.0.1", "[2001:db8::53]:5353"]`, at: func(c *Config) any { return &c.DNS.Servers },
+			Doc: "The recursive resolvers that policies ask, the first first, each for at most 2 s; what they say is remembered for as long as it says. Lists that refuse large public resolvers want one of your own. Default: those of /etc/resolv.conf"},
 		{Name: "access_list.file", Example: `"/etc/incoming/access"`, at: func(c *Config) any { return &c.AccessList.File },
 			Doc: "For the policy access_list: rules to allow and deny by network, hello name, sender, recipient. Read again when it changes and at a reload"},
 		{Name: "rate_limit.count", Default: "", Example: "5", at: func(c *Config) any { return &c.RateLimit.Count },

@@ -12,6 +12,7 @@ import (
 
 	"github.com/incoming-mx/incoming/internal/mailbox"
 	"github.com/incoming-mx/incoming/policy"
+	"github.com/incoming-mx/incoming/policy/resolver"
 )
 
 // choose is text, if it is one of the choices.
@@ -80,6 +81,8 @@ type (
 	HostPort = Word[hostPorts]
 	// Hostname is what we call ourselves; "" is the machine's name.
 	Hostname = Word[hostnames]
+	// DNSServer is the address of a recursive resolver, with or without its port.
+	DNSServer = Word[dnsServers]
 	// Known is an address that exists, or by @ a whole domain.
 	Known = Word[recipients]
 	// Prefix is what metric names begin with.
@@ -102,6 +105,7 @@ type (
 	domains      struct{}
 	hostPorts    struct{}
 	hostnames    struct{}
+	dnsServers   struct{}
 	recipients   struct{}
 	prefixes     struct{}
 )
@@ -201,6 +205,11 @@ func (hostnames) check(s string) (string, error) {
 		return "", fmt.Errorf("%q is no host name; write mx.example.org", s)
 	}
 	return s, nil
+}
+
+func (dnsServers) check(s string) (string, error) {
+	_, err := resolver.ServerAddress(s)
+	return s, err
 }
 
 func (recipients) check(s string) (string, error) {
