@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/incoming-mx/incoming/delivery/deliverytest"
 	"github.com/incoming-mx/incoming/delivery/discard"
 	"github.com/incoming-mx/incoming/queue"
 )
@@ -18,4 +19,9 @@ func TestEveryMessageIsAcknowledgedUnread(t *testing.T) {
 	if err := discard.New().Deliver(context.Background(), m); err != nil {
 		t.Errorf("Deliver returned %v", err)
 	}
+}
+
+// Not parallel: it measures memory.
+func TestTheAdapterKeepsTheContract(t *testing.T) {
+	deliverytest.Run(t, func(*testing.T) deliverytest.Place { return deliverytest.Place{Adapter: discard.New()} })
 }
