@@ -25,6 +25,7 @@ type body struct {
 	orig  queue.Origin
 	env   queue.Envelope
 	tap   io.Writer // nil: no policy reads along
+	untap func()    // ends what taps have begun; nil: there are none
 	head  heading
 }
 
@@ -284,16 +285,25 @@ func (s *session) discarded(id queue.ID) {
 
 // Abort implements smtp.Body.
 func (b *body) Abort() {
+	b.endTaps()
 	b.dropDraft()
 	b.s.body = nil
 }
 
 // over ends the transaction after End.
 func (b *body) over() {
+	b.endTaps()
 	b.dropDraft()
 	b.s.body = nil
 	b.s.tx.Reset()
 	b.s.live.enter(SessionIdle)
+}
+
+func (b *body) endTaps() {
+	if b.untap != nil {
+		b.untap()
+		b.untap = nil
+	}
 }
 
 // dropDraft frees the place in the queue. What cannot be removed is no message:

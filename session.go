@@ -186,7 +186,10 @@ func (s *session) Data(ctx context.Context, _ smtp.DataParams) (smtp.Body, error
 	} else if err := b.begin(); err != nil {
 		return nil, err
 	}
-	b.tap = s.set.chain.Tap(ctx, &s.tx)
+	if s.set.chain.Taps() {
+		ctx, b.untap = context.WithCancel(ctx)
+		b.tap = s.set.chain.Tap(ctx, &s.tx)
+	}
 	s.body = b
 	s.live.enter(SessionData)
 	return b, nil

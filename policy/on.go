@@ -57,8 +57,11 @@ func on(name string, stage Stage, check func(context.Context, *Transaction) erro
 	return &at{name: name, stage: stage, check: check}
 }
 
-func (p *at) Name() string          { return p.name }
-func (p *at) asks(stage Stage) bool { return stage == p.stage }
+// Name is what Named calls it.
+func (p *at) Name() string { return p.name }
+
+// Asks implements Asker.
+func (p *at) Asks(stage Stage) bool { return stage == p.stage }
 
 func (p *at) Check(ctx context.Context, stage Stage, t *Transaction) error {
 	if stage != p.stage {
@@ -69,6 +72,6 @@ func (p *at) Check(ctx context.Context, stage Stage, t *Transaction) error {
 
 // asksAt reports whether p has anything to ask at a stage, as far as is known.
 func asksAt(p Policy, stage Stage) bool {
-	a, ok := p.(interface{ asks(Stage) bool })
-	return !ok || a.asks(stage)
+	a, ok := p.(Asker)
+	return !ok || a.Asks(stage)
 }

@@ -68,6 +68,14 @@ type Policy interface {
 	Check(ctx context.Context, stage Stage, t *Transaction) error
 }
 
+// Asker is a Policy that says at which stages it has anything to say; at the others
+// a Chain does not ask it, which saves the time of a call. The answer is always the
+// same for a stage.
+type Asker interface {
+	Policy
+	Asks(stage Stage) bool
+}
+
 // Func is a func that is a Policy.
 type Func func(ctx context.Context, stage Stage, t *Transaction) error
 

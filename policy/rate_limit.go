@@ -106,13 +106,14 @@ func (l *RateLimiter) Name() string { return "rate_limit" }
 
 func (l *RateLimiter) neverWaits() bool { return l.shared == nil }
 
-func (l *RateLimiter) asks(stage Stage) bool {
+// Asks implements Asker.
+func (l *RateLimiter) Asks(stage Stage) bool {
 	return stage == StageMail && l.count+l.senders > 0 || stage == StageRcpt && l.recipients > 0
 }
 
 // Check counts at StageMail and StageRcpt.
 func (l *RateLimiter) Check(ctx context.Context, stage Stage, t *Transaction) error {
-	if !l.asks(stage) {
+	if !l.Asks(stage) {
 		return nil
 	}
 	var room [2]RateUse

@@ -14,8 +14,9 @@ type Tapper interface {
 	Policy
 	// Tap is asked when the text begins, after StageData. The writer is given
 	// every octet as it comes, from one goroutine; nil is not interested. At
-	// StageMessage Transaction.Tapped is that writer. When the text breaks off
-	// nothing is told: the writer is dropped. ctx ends with the connection.
+	// StageHeader and StageMessage Transaction.Tapped is that writer. ctx ends
+	// with the transaction: after StageMessage, or when the text breaks off, of
+	// which nothing else is told.
 	//
 	// A tap that panics, returns an error, or takes longer than a policy may
 	// over all its writes together is given no more; its policy has then
@@ -23,10 +24,20 @@ type Tapper interface {
 	Tap(ctx context.Context, t *Transaction) io.Writer
 }
 
+// Taps reports whether any policy may read along.
+func (c *Chain) Taps() bool {
+	for _, l := range c.links {
+		if _, ok := l.policy.(Tapper); ok {
+			return true
+		}
+	}
+	return false
+}
+
 // Tap collects the taps of the chain's policies for the text that now begins.
 // The session writes the text to what it returns, from one goroutine; nil means
 // that no policy wants it. Its Write never fails: what goes wrong is answered
-// at StageMessage.
+// at StageMessage. The session ends ctx when the transaction is over.
 func (c *Chain) Tap(ctx context.Context, t *Transaction) io.Writer {
 	t.tapped = nil
 	if t.discardedBy != "" {
@@ -73,7 +84,7 @@ func (c *Chain) tapped(l *link, t *Transaction) (io.Writer, error) {
 // taps is the taps of one chain for one message.
 type taps struct {
 	chain *Chain
-	ctx   context.Context // of the text: Write has none
+	ctx   context.Context // of the transaction: Write has none
 	t     *Transaction
 	taps  []*tap
 }

@@ -219,7 +219,7 @@ func (t *Transaction) quarantine(reason string) {
 	}
 }
 
-// Tapped is, at StageMessage, the writer that this policy's Tap returned; nil
+// Tapped is, at StageHeader and StageMessage, the writer that this policy's Tap returned; nil
 // when there is none.
 func (t *Transaction) Tapped() io.Writer { return t.tapped }
 
