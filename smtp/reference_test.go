@@ -212,7 +212,11 @@ func (r *receiver) command(line string) {
 	case "NOOP":
 		r.harmless(args, replyOK)
 	case "HELP":
-		r.harmless(args, replyHelp)
+		if r.cfg.LMTP {
+			r.harmless(args, replyHelpLMTP)
+		} else {
+			r.harmless(args, replyHelp)
+		}
 	case "XCLIENT":
 		r.reply(replyXclient, "")
 	case "":

@@ -16,6 +16,7 @@ var (
 	replyRcptOK     = &Reply{250, EnhancedCode{2, 1, 5}, "Ok"}
 	replyStartData  = &Reply{354, EnhancedCode{}, "End data with <CR><LF>.<CR><LF>"}
 	replyHelp       = &Reply{214, EnhancedCode{2, 0, 0}, "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT STARTTLS"}
+	replyHelpLMTP   = &Reply{214, EnhancedCode{2, 0, 0}, "LHLO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT STARTTLS"}
 	replyVrfy       = &Reply{252, EnhancedCode{2, 5, 0}, "Send some mail, it will be tried"}
 	replyBye        = &Reply{221, EnhancedCode{2, 0, 0}, "HOST Bye"}
 	replyStartTLS   = &Reply{220, EnhancedCode{2, 0, 0}, "Ready to start TLS"}
@@ -83,7 +84,7 @@ var (
 // Session returned.
 func Replies() []Reply {
 	table := []*Reply{
-		replyBanner, replyBannerLMTP, replyHello, replyOK, replyMailOK, replyRcptOK, replyStartData, replyHelp, replyVrfy, replyBye, replyStartTLS,
+		replyBanner, replyBannerLMTP, replyHello, replyOK, replyMailOK, replyRcptOK, replyStartData, replyHelp, replyHelpLMTP, replyVrfy, replyBye, replyStartTLS,
 		replyUnknown, replyControl, replyOverlong, replyNotHere, replyXclient, replyHelloSyntax, replyHELOSyntax, replyLHLOSyntax, replyMailSyntax,
 		replyRcptSyntax, replyVrfySyntax, replyBDATSyntax, replyNoArguments, replyBadSender, replyBadRecipient, replyLongSender,
 		replyLongPath, replyUTF8Sender, replyNeedsUTF8, replyBadParam, replyBodyParam, replyUnknownParam,

@@ -113,6 +113,9 @@ func (c *Conn) execute(ctx context.Context, v verb, args []byte) answer {
 	case verbNOOP:
 		return harmless(args, replyOK)
 	case verbHELP:
+		if c.cfg.LMTP {
+			return harmless(args, replyHelpLMTP)
+		}
 		return harmless(args, replyHelp)
 	case verbXCLIENT:
 		return answer{reply: replyXclient}
