@@ -14,7 +14,7 @@ import (
 
 var (
 	errExited = errors.New("the adapter ended its goroutine")
-	errForced = errors.New("closed by force")
+	errForced = errors.New("cut off by force before it was done; the message stays in the queue")
 )
 
 // deadlineError is the cause of an attempt's context that reached its deadline.

@@ -3,6 +3,8 @@ package delivery_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,7 +54,7 @@ func TestForceCloseEndsContextsAndCostsNoAttempt(t *testing.T) {
 		outcome string
 		owed    int // of 3
 	}{
-		{"its error", func(ctx context.Context) error { return ctx.Err() }, "released", 3},
+		{"its error", func(ctx context.Context) error { return fmt.Errorf("adapter: %w", ctx.Err()) }, "released", 3},
 		{"nil", func(context.Context) error { return nil }, "acked", 0},
 		{"reject", func(context.Context) error { return delivery.Reject(errAdapter) }, "released", 3},
 		{"some", func(context.Context) error { return delivery.PerRecipient(some) }, "released", 2},
@@ -76,8 +78,12 @@ func TestForceCloseEndsContextsAndCostsNoAttempt(t *testing.T) {
 				if took := time.Since(began); took > 0 {
 					t.Errorf("Run took %v to return", took)
 				}
-				if got := r.last(); got.Outcome != tc.outcome || !got.Next.IsZero() {
+				got := r.last()
+				if got.Outcome != tc.outcome || !got.Next.IsZero() {
 					t.Errorf("told %+v", got)
+				}
+				if reason := fmt.Sprint(got.Reason); tc.name == "its error" && !strings.HasPrefix(reason, "cut off by force") {
+					t.Errorf("told an operator %q", reason)
 				}
 				if tc.owed == 0 {
 					r.gone(id)

@@ -88,6 +88,9 @@ func (p *Pool) carryOut(ctx context.Context, a *attempt, j *judgement, r *landin
 	switch {
 	case err != nil && p.forced.Load():
 		r.outcome, r.tally = "released", untold
+		if errors.Is(err, context.Canceled) { // what cancelled it is the thing to know
+			r.reason = errForced
+		}
 		p.settle(a, delivered(j.done), r)
 		r.wrote(p.release(a.lease))
 	case j.owed == 0 && !j.rejected:
