@@ -202,6 +202,11 @@ func TestSet(t *testing.T) {
 		{`domains=["example.org"]`, "domains", `["example.org"]`},
 		{"domains=", "domains", `[]`},
 		{"hostname='mx'", "hostname", `"mx"`},
+		{`delivery.to="command:/bin/x \"a b\" c"`, "delivery.to", `"command:/bin/x \"a b\" c"`},
+		{`delivery.to="command:/bin/\u0078"`, "delivery.to", `"command:/bin/x"`},
+		{`delivery.to='command:/bin/x "\d"'`, "delivery.to", `"command:/bin/x \"\\d\""`},
+		{`queue.path="a,b"`, "queue.path", `"a,b"`},
+		{`domains="example.org", "example.net"`, "domains", `["example.org", "example.net"]`},
 		{"listener.tls=optional", "listener.tls", `"optional"`},
 		{"listener.127.0.0.1:2525.tls=optional", "listener.tls", `"optional"`},
 		{"delivery.to=command:/bin/x 'a b' c", "delivery.to", `"command:/bin/x 'a b' c"`},
@@ -230,6 +235,7 @@ func TestSetRefuses(t *testing.T) {
 		"listener.c.tls=x":      `--set listener.c.tls=x: there is no listener c`,
 		"route.plus=x":          `--set route.plus=x: there is no route; add a [[route]] to the file`,
 		"queue.fsync=maybe":     `--set queue.fsync=maybe: "maybe" is neither true nor false`,
+		`hostname="a\d"`:        `--set hostname="a\d": "a\d" is no string of TOML (invalid escape character U+0064 'd'); write it without the quotes, or what is within as TOML does`,
 		"domains=[1":            `--set domains=[1: [1 is no list; write a,b or ["a", "b"]`,
 	} {
 		if err := two.Clone().Set(arg); err == nil || err.Error() != want {

@@ -13,13 +13,16 @@ import (
 )
 
 // set gives the value at p, a pointer into a Config, the meaning of text, as
-// --set and the table write it: no quotes needed, a list split at commas or
-// written as in TOML.
+// --set and the table write it: as in TOML, or without the quotes; a list split at
+// commas or written as in TOML.
 func set(p any, text string) error {
 	switch p := p.(type) {
-	case *string:
-		*p = unquote(text)
-		return nil
+	case *string, encoding.TextUnmarshaler:
+		value, err := unquote(text)
+		if err != nil {
+			return err
+		}
+		return assign(p, value)
 	case *bool:
 		b, err := strconv.ParseBool(text)
 		if err != nil {
@@ -27,8 +30,6 @@ func set(p any, text string) error {
 		}
 		*p = b
 		return nil
-	case encoding.TextUnmarshaler:
-		return p.UnmarshalText([]byte(unquote(text)))
 	}
 	list := reflect.ValueOf(p).Elem()
 	if list.Kind() == reflect.Map {
@@ -40,12 +41,21 @@ func set(p any, text string) error {
 	}
 	out := reflect.MakeSlice(list.Type(), len(items), len(items))
 	for i, item := range items {
-		if err := set(out.Index(i).Addr().Interface(), item); err != nil {
+		if err := assign(out.Index(i).Addr().Interface(), item); err != nil {
 			return err
 		}
 	}
 	list.Set(out)
 	return nil
+}
+
+// assign gives the value at p, a *string or an encoding.TextUnmarshaler, that text.
+func assign(p any, text string) error {
+	if p, is := p.(*string); is {
+		*p = text
+		return nil
+	}
+	return p.(encoding.TextUnmarshaler).UnmarshalText([]byte(text))
 }
 
 // setTable takes an inline table, as TOML has it: {name = "value"}.
@@ -63,11 +73,17 @@ func setTable(m reflect.Value, text string) error {
 	return fmt.Errorf("%s is no table; write {name = \"value\"}", text)
 }
 
-func unquote(s string) string {
-	if len(s) >= 2 && (s[0] == '"' || s[0] == '\'') && s[len(s)-1] == s[0] {
-		return s[1 : len(s)-1]
+// unquote is what s says when it is in quotes, as TOML has them, and else s.
+func unquote(s string) (string, error) {
+	if len(s) < 2 || s[0] != '"' && s[0] != '\'' || s[len(s)-1] != s[0] {
+		return s, nil
 	}
-	return s
+	var doc struct{ X string }
+	if err := toml.Unmarshal([]byte("x = "+s), &doc); err != nil {
+		return "", fmt.Errorf("%s is no string of TOML (%s); write it without the quotes, or what is within as TOML does",
+			s, strings.TrimPrefix(err.Error(), "toml: "))
+	}
+	return doc.X, nil
 }
 
 func splitList(text string) ([]string, error) {
@@ -82,9 +98,18 @@ func splitList(text string) ([]string, error) {
 		}
 		return doc.X, nil
 	}
+	if strings.ContainsAny(text, `"'`) { // all of them in quotes, and a comma may be within
+		var doc struct{ X []string }
+		if toml.Unmarshal([]byte("x = ["+text+"]"), &doc) == nil {
+			return doc.X, nil
+		}
+	}
 	items := strings.Split(text, ",")
 	for i := range items {
-		items[i] = unquote(strings.TrimSpace(items[i]))
+		var err error
+		if items[i], err = unquote(strings.TrimSpace(items[i])); err != nil {
+			return nil, err
+		}
 	}
 	return items, nil
 }
