@@ -69,6 +69,9 @@ func (f *spoolFlags) daemon(ctx context.Context) (*control.Client, error) {
 		return nil, err
 	}
 	c, err := dial(ctx, dir, diskqueue.ControlSocket(dir))
+	if errors.Is(err, control.ErrSilent) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("no daemon answers for the spool %s (%w); start it, or name its spool with --spool DIR or --config FILE", dir, reason(err))
 	}
@@ -115,6 +118,9 @@ func open[S any](ctx context.Context, f *spoolFlags, running func(*control.Clien
 	client, dialErr := dial(ctx, dir, socket)
 	if dialErr == nil {
 		return running(client), nil
+	}
+	if errors.Is(dialErr, control.ErrSilent) {
+		return none, dialErr
 	}
 	if errors.Is(dialErr, fs.ErrPermission) {
 		return none, fmt.Errorf("control socket %s: permission denied; run this as the user the daemon runs as", socket)

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/incoming-mx/incoming/queue"
@@ -22,17 +24,73 @@ type Client struct {
 
 var _ queue.Inspector = (*Client)(nil)
 
-// Dial connects to the control socket at path; its error is the dial's, when
-// nobody answers there.
+// ErrSilent is the error of a daemon that takes connections and says nothing.
+var ErrSilent = errors.New("the daemon holds its control socket and does not answer; it is stopped (SIGSTOP, a debugger) or stuck")
+
+const (
+	answerWithin = 5 * time.Second // the first answer, which is no work
+	silentFor    = 2 * time.Minute // between two pieces of any other
+)
+
+// Dial connects to the control socket at path and waits until the daemon there
+// shows that it is alive. Its error is ErrSilent when it does not, and the dial's
+// when nobody listens.
 func Dial(ctx context.Context, path string) (*Client, error) {
-	d := net.Dialer{Timeout: 5 * time.Second}
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return d.DialContext(ctx, "unix", path) }
-	c, err := dial(ctx, "", "")
-	if err != nil {
-		return nil, err
+	return dial(ctx, path, answerWithin, silentFor)
+}
+
+func dial(ctx context.Context, path string, within, silent time.Duration) (*Client, error) {
+	d := net.Dialer{Timeout: within}
+	connect := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		nc, err := d.DialContext(ctx, "unix", path)
+		if err != nil {
+			return nil, err
+		}
+		return &impatient{nc, silent}, nil
 	}
-	c.Close()
-	return &Client{http: &http.Client{Transport: &http.Transport{DialContext: dial}}, path: path}, nil
+	// A connection a request: one that idles would run into its own deadline.
+	c := &Client{http: &http.Client{Transport: &http.Transport{DialContext: connect, DisableKeepAlives: true}}, path: path}
+	soon, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	err := c.call(soon, "ping", struct{}{}, nil)
+	var no *net.OpError
+	switch {
+	case err == nil:
+		return c, nil
+	case errors.As(err, &no) && no.Op == "dial":
+		return nil, no
+	case soon.Err() != nil && ctx.Err() == nil:
+		return nil, fmt.Errorf("control socket %s: %w", path, ErrSilent)
+	}
+	return nil, err
+}
+
+// impatient is a connection to a daemon that must not be silent for too long.
+type impatient struct {
+	net.Conn
+	silent time.Duration
+}
+
+func (c *impatient) Read(p []byte) (int, error) {
+	if err := c.SetReadDeadline(time.Now().Add(c.silent)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(p)
+}
+
+func (c *impatient) Write(p []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(c.silent)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(p)
+}
+
+// silence is ErrSilent for an error that only says that time is over.
+func silence(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return ErrSilent
+	}
+	return err
 }
 
 // Close gives up the connections.
@@ -53,7 +111,7 @@ func (c *Client) post(ctx context.Context, name string, q any) (*http.Response, 
 	}
 	resp, err := c.http.Do(r)
 	if err != nil {
-		return nil, fmt.Errorf("control socket %s: %w", c.path, err)
+		return nil, fmt.Errorf("control socket %s: %w", c.path, silence(err))
 	}
 	if resp.StatusCode == http.StatusOK {
 		return resp, nil
@@ -77,7 +135,7 @@ func (c *Client) call(ctx context.Context, name string, q, answer any) error {
 		return nil
 	}
 	if err := json.NewDecoder(resp.Body).Decode(answer); err != nil {
-		return fmt.Errorf("control socket %s: %s: %w", c.path, name, err)
+		return fmt.Errorf("control socket %s: %s: %w", c.path, name, silence(err))
 	}
 	return nil
 }
@@ -96,7 +154,7 @@ func (c *Client) List(ctx context.Context, f queue.Filter) iter.Seq2[queue.Entry
 			if err := d.Decode(&l); err == io.EOF {
 				return
 			} else if err != nil {
-				yield(queue.Entry{}, fmt.Errorf("control socket %s: list: %w", c.path, err))
+				yield(queue.Entry{}, fmt.Errorf("control socket %s: list: %w", c.path, silence(err)))
 				return
 			}
 			more := true
@@ -138,8 +196,9 @@ func (t *text) Read(p []byte) (int, error) {
 		if why := t.resp.Trailer.Get(brokenOff); why != "" {
 			err = &remoteError{text: why}
 		}
+		return n, err
 	}
-	return n, err
+	return n, silence(err)
 }
 
 func (t *text) Close() error { return t.resp.Body.Close() }

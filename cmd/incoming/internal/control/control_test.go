@@ -270,3 +270,66 @@ func TestAStaleSocketIsReplacedAndALiveOneIsNot(t *testing.T) {
 		t.Errorf("a file in the way: %v", err)
 	}
 }
+
+// mute listens on a socket and, after the answers, says nothing to anybody.
+func mute(t *testing.T, answers int) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "s")
+	l, err := Listen(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		var open []net.Conn
+		for n := 0; ; n++ {
+			c, err := l.Accept()
+			if err != nil {
+				break
+			}
+			open = append(open, c)
+			if n < answers {
+				fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nnull\n")
+			}
+		}
+		for _, c := range open {
+			c.Close()
+		}
+	}()
+	t.Cleanup(func() { l.Close(); <-done })
+	return path
+}
+
+func TestADaemonThatDoesNotAnswerIsSaidToBeSilent(t *testing.T) {
+	t.Parallel()
+	const soon = 50 * time.Millisecond
+	if _, err := dial(t.Context(), mute(t, 0), soon, time.Hour); !errors.Is(err, ErrSilent) {
+		t.Errorf("dial: %v", err)
+	}
+	c, err := dial(t.Context(), mute(t, 1), time.Hour, soon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	var listed error
+	for _, err := range c.List(t.Context(), queue.Filter{}) {
+		listed = err
+	}
+	_, sessions := c.Sessions(t.Context())
+	_, opened := c.Open(t.Context(), "x")
+	for what, err := range map[string]error{"list": listed, "sessions": sessions, "open": opened, "pause": c.Pause(t.Context())} {
+		if !errors.Is(err, ErrSilent) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+func TestWhoEndsTheDialIsToldThat(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := dial(ctx, mute(t, 0), time.Hour, time.Hour); errors.Is(err, ErrSilent) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}

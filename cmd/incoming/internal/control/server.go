@@ -41,6 +41,7 @@ func (d Daemon) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/list", d.list)
 	mux.HandleFunc("POST /v1/open", d.open)
+	handle(mux, "ping", func(context.Context, struct{}) (any, error) { return nil, nil })
 	handle(mux, "get", func(ctx context.Context, id queue.ID) (any, error) { return d.Queue.Get(ctx, id) })
 	handle(mux, "retry", act(d.Queue.Retry))
 	handle(mux, "requeue", act(d.Queue.Requeue))
