@@ -61,9 +61,43 @@ func (a *app) root() *cobra.Command {
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.Flags().Bool("version", false, `as "incoming version"`) // cobra would give it a -v, which is verbose to many
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usagef(cmd, "%w", err) })
+	root.SetHelpCommand(helpCommand())
 	root.AddCommand(a.serveCommand(), a.checkCommand(), a.configCommand(), a.queueCommand(), a.sessionsCommand(),
 		a.reloadCommand(), a.routeCommand(), a.sendCommand(), a.versionCommand(), a.manCommand())
 	return root
+}
+
+// helpCommand is "incoming help": as --help of the command named, and an error for
+// one that there is not.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Say what a command does, and how it is called",
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			of, _, err := cmd.Root().Find(args)
+			if err != nil {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			var names []cobra.Completion
+			for _, c := range of.Commands() {
+				if c.IsAvailableCommand() {
+					names = append(names, cobra.CompletionWithDesc(c.Name(), c.Short))
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			of, rest, err := cmd.Root().Find(args)
+			if err != nil {
+				return usagef(cmd, "%w", err)
+			}
+			if len(rest) > 0 {
+				return unknownCommand(of, rest[0])
+			}
+			of.InitDefaultHelpFlag() // else it is missing among the flags
+			return of.Help()
+		},
+	}
 }
 
 // usageError is a mistake in how the program was called: exit code 2.
