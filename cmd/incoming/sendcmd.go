@@ -27,17 +27,19 @@ func (a *app) sendCommand() *cobra.Command {
 	var f sendFlags
 	cmd := &cobra.Command{
 		Use:   "send [FILE]",
-		Short: "Send a message, or many, to a server by SMTP",
-		Long: `Send FILE ("-" is stdin), or a message made up, to a server by SMTP, and say how that went.
+		Short: "Send a message, or many, to a server by SMTP or LMTP",
+		Long: `Send FILE ("-" is stdin), or a message made up, to a server by SMTP or LMTP, and say how that went.
 It is for trying out and for loading a server: it looks up no MX and retries nothing. The exit
 code is 1 when anything was refused. A line of FILE that ends with LF alone is sent with CRLF.`,
-		Example: "  incoming send --to you@example.org README.md\n  incoming send --count 1000 --connections 20 --size 4KiB",
-		Args:    args(0, 1, "FILE"),
-		RunE:    func(cmd *cobra.Command, args []string) error { return a.send(cmd, &f, args) },
+		Example: "  incoming send --to you@example.org README.md\n  incoming send --count 1000 --connections 20 --size 4KiB\n" +
+			"  incoming send --lmtp --server unix:/run/incoming/lmtp.sock --to you@example.org",
+		Args: args(0, 1, "FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.send(cmd, &f, args) },
 	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
 	fs.StringVar(&f.Server, "server", "127.0.0.1:2525", "`ADDR` of the server, host:port or unix:/path")
+	fs.BoolVar(&f.LMTP, "lmtp", false, "speak LMTP: a reply for each recipient")
 	fs.StringVar(&f.From, "from", defaultSender(), "sender `ADDRESS`; '<>' is the null sender")
 	fs.StringArrayVar(&f.To, "to", []string{"postmaster"}, "recipient `ADDRESS`, repeatable")
 	fs.IntVar(&f.Count, "count", 1, "`N` messages")
@@ -107,6 +109,9 @@ func (a *app) checkSend(cmd *cobra.Command, f *sendFlags, args []string) error {
 	}
 	if len(args) == 0 {
 		f.Message = send.Made(f.From, f.To, f.Count, int(max(size.N, 0)))
+		if least := len(f.Message(0)); f.size != "" && int64(least) > size.N {
+			a.note("--size %s: the header and the line below it have %d octets already, and are sent whole; --size says more, or give a FILE", f.size, least)
+		}
 		return nil
 	}
 	if f.size != "" {

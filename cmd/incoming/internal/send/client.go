@@ -12,13 +12,14 @@ import (
 	"time"
 )
 
-// client is one SMTP connection. It waits for each reply before it goes on,
+// client is one SMTP or LMTP connection. It waits for each reply before it goes on,
 // so that a refusal is known to belong to its command.
 type client struct {
 	conn    net.Conn
 	text    *textproto.Conn
 	ext     map[string]string
 	timeout time.Duration
+	lmtp    bool
 }
 
 // dial connects, reads the banner, says hello and, as asked, begins TLS.
@@ -32,7 +33,7 @@ func dial(ctx context.Context, o *Options) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &client{timeout: o.Timeout}
+	c := &client{timeout: o.Timeout, lmtp: o.LMTP}
 	if o.TLS == TLSImplicit {
 		conn = tls.Client(conn, o.tlsConfig())
 	}
@@ -78,7 +79,11 @@ func (c *client) hello(o *Options) error {
 	if name == "" {
 		name = helloName(c.conn)
 	}
-	text, err := c.cmd(250, "EHLO %s", name)
+	verb := "EHLO"
+	if c.lmtp {
+		verb = "LHLO"
+	}
+	text, err := c.cmd(250, "%s %s", verb, name)
 	if err != nil {
 		return err
 	}
@@ -134,21 +139,25 @@ func (c *client) cmd(want int, format string, args ...any) (string, error) {
 	return text, err
 }
 
-// message sends one message and returns the reply to its end. refused is the
-// recipients that were not accepted; when none was, that is the error.
+// message sends one message and returns the reply to its end, in LMTP the first
+// that accepts it. refused is the recipients that were not accepted; when none was,
+// that is the error.
 func (c *client) message(from string, to []string, text []byte) (reply string, refused []error, err error) {
 	if _, err := c.cmd(250, "MAIL FROM:<%s>%s", from, c.params(from, to, text)); err != nil {
 		return "", nil, err
 	}
+	var accepted []string
 	for _, rcpt := range to {
 		_, err := c.cmd(25, "RCPT TO:<%s>", rcpt)
 		if _, is := err.(*refusal); is {
 			refused = append(refused, fmt.Errorf("%s: %w", rcpt, err))
 		} else if err != nil {
 			return "", refused, err
+		} else {
+			accepted = append(accepted, rcpt)
 		}
 	}
-	if len(refused) == len(to) {
+	if len(accepted) == 0 {
 		err, refused = refused[0], refused[1:]
 		return "", refused, err
 	}
@@ -168,8 +177,37 @@ func (c *client) message(from string, to []string, text []byte) (reply string, r
 	if err := w.Close(); err != nil {
 		return "", refused, err
 	}
+	if c.lmtp {
+		return c.receipts(accepted, refused)
+	}
 	code, reply, err := c.reply(250)
 	return fmt.Sprintf("%d %s", code, reply), refused, err
+}
+
+// receipts reads the reply for each recipient (RFC 2033 §4.2).
+func (c *client) receipts(accepted []string, refused []error) (receipt string, _ []error, err error) {
+	var first error
+	for _, rcpt := range accepted {
+		c.arm()
+		code, reply, err := c.reply(250)
+		switch _, is := err.(*refusal); {
+		case is && first == nil:
+			first = fmt.Errorf("%s: %w", rcpt, err)
+		case is:
+			refused = append(refused, fmt.Errorf("%s: %w", rcpt, err))
+		case err != nil:
+			return "", refused, err
+		case receipt == "":
+			receipt = fmt.Sprintf("%d %s", code, reply)
+		}
+	}
+	if receipt == "" {
+		return "", refused, first
+	}
+	if first != nil {
+		refused = append(refused, first)
+	}
+	return receipt, refused, nil
 }
 
 // params is the parameters of MAIL that the server offers and that are true.

@@ -1,4 +1,4 @@
-// Package send sends messages over SMTP and measures how that went: a client
+// Package send sends messages over SMTP or LMTP and measures how that went: a client
 // for trying a server out and for loading it. It delivers nothing to the world:
 // it looks up no MX and retries nothing.
 package send
@@ -26,7 +26,8 @@ const maxFailedConnections = 3
 
 // Options says what to send where. Server, To and Message are required.
 type Options struct {
-	Server   string // host:port
+	Server   string // host:port, or unix:/path
+	LMTP     bool   // in place of SMTP
 	Hello    string // "" is our address literal
 	From     string // "" is the null sender
 	To       []string

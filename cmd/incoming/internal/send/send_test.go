@@ -270,3 +270,44 @@ func TestQuantile(t *testing.T) {
 		t.Error(quantile(d, 50), quantile(d, 99))
 	}
 }
+
+// By LMTP the end of a text has a reply for each recipient that was accepted.
+func TestByLMTPEachRecipientIsAnswered(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name, end             string // the replies to the end
+		sent, failed, refused int
+		reply                 string
+	}{
+		{"all", "250 one\r\n250 two", 1, 0, 1, "250 one"},
+		{"the second", "452 full\r\n250 two", 1, 0, 2, "250 two"},
+		{"none", "452 full\r\n550 no", 0, 1, 0, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, func(line string) string {
+				switch {
+				case strings.HasPrefix(line, "EHLO"):
+					return "500 this is LMTP"
+				case strings.Contains(line, "<c@"):
+					return "550 unknown"
+				case line == ".":
+					return tc.end
+				}
+				return accepting(line)
+			})
+			o := options(s)
+			o.LMTP, o.To = true, []string{"a@y.example", "c@y.example", "b@y.example"}
+			sum, err := Run(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if sum.Sent != tc.sent || sum.Failed != tc.failed || sum.Refused != tc.refused || sum.Reply != tc.reply {
+				t.Errorf("got %+v", sum)
+			}
+			if said := s.said(); !strings.HasPrefix(said[0], "LHLO ") || said[len(said)-1] != "QUIT" {
+				t.Errorf("it said %q", said)
+			}
+		})
+	}
+}
