@@ -37,6 +37,7 @@ type Message struct {
 	skip    []Range
 	rawSize int64
 	source  Source
+	whole   *Message // what this was narrowed from; nil when it was not
 
 	// mu is held for reading while a reader touches the storage, so that
 	// Expire returns only when none does.
@@ -118,7 +119,7 @@ func (m *Message) Narrow(to []Recipient) *Message {
 	n := &Message{
 		ID: m.ID, Envelope: m.Envelope, Origin: m.Origin, Settled: m.Settled, Size: m.Size, Attempt: m.Attempt,
 		RequeuedAt: m.RequeuedAt, Facts: m.Facts, Quarantine: m.Quarantine,
-		prepend: m.prepend, skip: m.skip, rawSize: m.rawSize, source: m.raw,
+		prepend: m.prepend, skip: m.skip, rawSize: m.rawSize, source: m.raw, whole: m,
 	}
 	n.Envelope.RcptTo = to
 	return n

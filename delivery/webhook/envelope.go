@@ -15,7 +15,10 @@ import (
 // Version is the version of the envelope's JSON. Within it keys are only added.
 const Version = 1
 
-const headerEnvelope = "Incoming-Envelope"
+const (
+	headerEnvelope    = "Incoming-Envelope"
+	headerFingerprint = "Incoming-Fingerprint"
+)
 
 // Envelope is the JSON that goes with each message. Every key is always there.
 type Envelope struct {
@@ -24,6 +27,9 @@ type Envelope struct {
 	Attempt    int    `json:"attempt"` // 1 the first time
 	ReceivedAt string `json:"received_at"`
 	Size       int64  `json:"size"` // octets of the message
+	// Fingerprint is the same when the sender sends the message again, which
+	// then has another ID: see queue.Message.Fingerprint.
+	Fingerprint string `json:"fingerprint"`
 
 	Sender     string   `json:"sender"`     // "" for bounces and automatic replies
 	Recipients []string `json:"recipients"` // those still owed
@@ -56,24 +62,25 @@ type DSNRecipient struct {
 // timeLayout is RFC 3339 to the millisecond, in UTC.
 const timeLayout = "2006-01-02T15:04:05.000Z"
 
-func newEnvelope(m *queue.Message) Envelope {
+func newEnvelope(m *queue.Message, fingerprint string) Envelope {
 	e := Envelope{
-		Version:    Version,
-		ID:         string(m.ID),
-		Attempt:    m.Attempt,
-		ReceivedAt: m.ReceivedAt.UTC().Format(timeLayout),
-		Size:       m.Size,
-		Sender:     m.Envelope.MailFrom,
-		Recipients: m.Envelope.Addresses(),
-		SMTPUTF8:   m.Envelope.SMTPUTF8,
-		Body:       m.Envelope.Body,
-		DSN:        newDSN(m.Envelope),
-		Listener:   m.Listener,
-		Peer:       m.Peer,
-		Hello:      m.Hello,
-		TLS:        m.TLS,
-		Facts:      make(map[string]json.RawMessage, len(m.Facts)),
-		Quarantine: m.Quarantine,
+		Fingerprint: fingerprint,
+		Version:     Version,
+		ID:          string(m.ID),
+		Attempt:     m.Attempt,
+		ReceivedAt:  m.ReceivedAt.UTC().Format(timeLayout),
+		Size:        m.Size,
+		Sender:      m.Envelope.MailFrom,
+		Recipients:  m.Envelope.Addresses(),
+		SMTPUTF8:    m.Envelope.SMTPUTF8,
+		Body:        m.Envelope.Body,
+		DSN:         newDSN(m.Envelope),
+		Listener:    m.Listener,
+		Peer:        m.Peer,
+		Hello:       m.Hello,
+		TLS:         m.TLS,
+		Facts:       make(map[string]json.RawMessage, len(m.Facts)),
+		Quarantine:  m.Quarantine,
 	}
 	for name, value := range m.Facts {
 		e.Facts[name] = fact(value)

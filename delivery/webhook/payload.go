@@ -20,17 +20,22 @@ type payload struct {
 	size        int64
 	contentType string
 	envelope    string // for the header field; "" when it is in head
+	fingerprint string
 
 	mu     sync.Mutex
 	opened []*body
 }
 
 func (a *Adapter) payload(m *queue.Message) (*payload, error) {
-	env, err := newEnvelope(m).marshal()
+	fingerprint, err := m.Fingerprint()
 	if err != nil {
 		return nil, err
 	}
-	p := &payload{msg: m}
+	env, err := newEnvelope(m, fingerprint).marshal()
+	if err != nil {
+		return nil, err
+	}
+	p := &payload{msg: m, fingerprint: fingerprint}
 	if a.format == Raw {
 		p.contentType = "message/rfc822"
 		p.envelope = asciiJSON(env)

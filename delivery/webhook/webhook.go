@@ -154,7 +154,7 @@ func parseURL(s string) (*url.URL, error) {
 
 // ours is the header fields that a Config may not set.
 func ours() []string {
-	return []string{"Content-Length", "Content-Type", "Host", "Idempotency-Key", "Incoming-Envelope",
+	return []string{"Content-Length", "Content-Type", "Host", "Idempotency-Key", headerEnvelope, headerFingerprint,
 		"Transfer-Encoding", "Trailer", "Connection", "Webhook-Id", "Webhook-Timestamp", "Webhook-Signature"}
 }
 
@@ -285,6 +285,7 @@ func (a *Adapter) request(ctx context.Context, m *queue.Message, p *payload) (*h
 	id, stamp := headerID(m.ID), a.now().Unix()
 	req.Header.Set("Idempotency-Key", id)
 	req.Header.Set(headerWebhookID, id)
+	req.Header.Set(headerFingerprint, p.fingerprint)
 	req.Header.Set(headerTimestamp, fmt.Sprint(stamp))
 	if len(a.keys) > 0 {
 		sig, err := p.sign(a.keys, id, stamp)

@@ -251,11 +251,11 @@ func TestGoReadsTheForm(t *testing.T) {
 
 func TestTheEnvelopeOfTheBarestMessageHasEveryKey(t *testing.T) {
 	t.Parallel()
-	b, err := newEnvelope(message(queue.Entry{ID: "A"}, "")).marshal()
+	b, err := newEnvelope(message(queue.Entry{ID: "A"}, ""), "f1").marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `{"version":1,"id":"A","attempt":1,"received_at":"0001-01-01T00:00:00.000Z","size":0,"sender":"","recipients":[],` +
+	want := `{"version":1,"id":"A","attempt":1,"received_at":"0001-01-01T00:00:00.000Z","size":0,"fingerprint":"f1","sender":"","recipients":[],` +
 		`"smtputf8":false,"body":"","dsn":null,"listener":"","peer":"","hello":"","tls":null,"facts":{},"quarantine":""}`
 	if string(b) != want {
 		t.Errorf("got  %s\nwant %s", b, want)
@@ -264,7 +264,7 @@ func TestTheEnvelopeOfTheBarestMessageHasEveryKey(t *testing.T) {
 
 func TestTheEnvelopeInAHeaderFieldIsTheSameInASCII(t *testing.T) {
 	t.Parallel()
-	b, err := newEnvelope(message(fullEntry(), text)).marshal()
+	b, err := newEnvelope(message(fullEntry(), text), "f1").marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
