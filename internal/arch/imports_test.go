@@ -37,7 +37,7 @@ var laws = []law{
 	{"queue/memqueue", "queue telemetry internal/vfs", core},
 	{"queue/queuetest", "queue", field},
 	{"queue/*", "queue telemetry", field},
-	{"mailparse", "queue header", field},
+	{"mailparse", "queue header internal/mailbox", field},
 
 	// judging
 	{"policy", "smtp header internal/mailbox", core},
@@ -72,6 +72,7 @@ var homes = []struct{ library, home string }{
 	{"mime", "mailparse policy/* delivery/* cmd/... examples/... test/..."},
 	{"net/mail", "mailparse policy/* delivery/* cmd/... examples/... test/..."},
 	{"github.com/pires/go-proxyproto", "proxyproto"},
+	{"github.com/emersion/go-message", "mailparse"},
 	{"github.com/prometheus", "telemetry/metrics"},
 	{"go.opentelemetry.io", "telemetry/otel"},
 	{"github.com/spf13", "cmd/..."},

@@ -16,7 +16,12 @@ import (
 // server refused it with, "550 5.7.1 No", in the same words whatever the version
 // of Go, and without the reference, which is another each time.
 func Send(srv *incoming.Server, from string, to []string, subject string) error {
-	err := send(srv, from, to, subject)
+	return SendText(srv, from, to, fmt.Sprintf("From: %s\r\nSubject: %s\r\n\r\nHello.\r\n", from, subject))
+}
+
+// SendText is Send for a message that is given whole, header and all.
+func SendText(srv *incoming.Server, from string, to []string, text string) error {
+	err := send(srv, from, to, text)
 	var refusal *textproto.Error
 	if errors.As(err, &refusal) {
 		text, _, _ := strings.Cut(refusal.Msg, " (ref ")
@@ -25,7 +30,7 @@ func Send(srv *incoming.Server, from string, to []string, subject string) error 
 	return err
 }
 
-func send(srv *incoming.Server, from string, to []string, subject string) error {
+func send(srv *incoming.Server, from string, to []string, text string) error {
 	<-srv.Ready()
 	c, err := smtp.Dial(srv.Addr("").String())
 	if err != nil {
@@ -44,7 +49,7 @@ func send(srv *incoming.Server, from string, to []string, subject string) error 
 	if err != nil {
 		return err
 	}
-	_, err = io.WriteString(w, fmt.Sprintf("From: %s\r\nSubject: %s\r\n\r\nHello.\r\n", from, subject))
+	_, err = io.WriteString(w, text)
 	if err := errors.Join(err, w.Close()); err != nil {
 		return err
 	}
