@@ -1,13 +1,12 @@
 package policy
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
-	"unicode/utf8"
 
+	"github.com/incoming-mx/incoming/internal/listfile"
 	"github.com/incoming-mx/incoming/internal/mailbox"
 )
 
@@ -15,35 +14,14 @@ import (
 // the file and the line.
 func parseRules(path string, text []byte) (*rules, error) {
 	rs := &rules{}
-	text = bytes.TrimPrefix(text, []byte("\ufeff"))
-	line := 0
-	for raw := range bytes.Lines(text) {
-		line++
-		if !utf8.Valid(raw) {
-			return nil, fmt.Errorf("%s:%d: not UTF-8", path, line)
-		}
-		words := withoutComment(string(raw))
-		if words == "" {
-			continue
-		}
-		if err := rs.parse(line, words); err != nil {
-			return nil, fmt.Errorf("%s:%d: %w", path, line, err)
-		}
+	err := listfile.Lines(path, text, func(line int, words string) error {
 		rs.n++
+		return rs.parse(line, words)
+	})
+	if err != nil {
+		return nil, err
 	}
 	return rs, nil
-}
-
-// withoutComment is a line trimmed, up to a "#" at its start or after a space: a
-// local part may have one.
-func withoutComment(line string) string {
-	for i := range len(line) {
-		if line[i] == '#' && (i == 0 || line[i-1] == ' ' || line[i-1] == '\t') {
-			line = line[:i]
-			break
-		}
-	}
-	return strings.TrimSpace(line)
 }
 
 func (rs *rules) parse(line int, words string) error {

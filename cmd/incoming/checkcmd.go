@@ -89,7 +89,7 @@ func (a *app) writePlan(cfg *config.Config, status incoming.Status, file string)
 	line("hostname", "%s", hostname)
 	line("domains", "%s", domainsText(cfg))
 	if cfg.Recipients != nil {
-		line("recipients", "%d known", len(cfg.Recipients))
+		line("recipients", "%s", recipientsText(cfg))
 	}
 	policies := strings.Join(cfg.PolicyOrder(), ", ")
 	if policies == "" {
@@ -132,6 +132,18 @@ func certificateText(c incoming.CertificateStatus, now time.Time) string {
 		until = "EXPIRED on"
 	}
 	return fmt.Sprintf("with %s for %s, %s %s", c.File, names, until, c.NotAfter.UTC().Format(time.DateOnly))
+}
+
+func recipientsText(cfg *config.Config) string {
+	addresses, files, urls := cfg.KnownSources()
+	texts := []string{fmt.Sprintf("%d known", len(addresses))}
+	for _, path := range files {
+		texts = append(texts, "those in "+path)
+	}
+	if len(urls) > 0 {
+		texts = append(texts, "those "+plural(len(urls), "application")+" know of")
+	}
+	return strings.Join(texts, ", ")
 }
 
 func domainsText(cfg *config.Config) string {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/tls"
 	"fmt"
 	"io/fs"
@@ -17,22 +16,20 @@ import (
 	"github.com/incoming-mx/incoming/delivery/discard"
 	"github.com/incoming-mx/incoming/delivery/maildir"
 	"github.com/incoming-mx/incoming/delivery/webhook"
-	"github.com/incoming-mx/incoming/internal/mailbox"
 	"github.com/incoming-mx/incoming/policy"
+	"github.com/incoming-mx/incoming/policy/recipients"
 	"github.com/incoming-mx/incoming/policy/resolver"
 	"github.com/incoming-mx/incoming/proxyproto"
 	"github.com/incoming-mx/incoming/queue/diskqueue"
-	"github.com/incoming-mx/incoming/smtp"
 	"github.com/incoming-mx/incoming/telemetry"
 )
 
 // parts is what a configuration chooses and a reload makes anew.
 type parts struct {
-	adapter   incoming.Adapter // nil: messages stay in the queue
-	policies  []incoming.Policy
-	limiter   *limiter
-	recipient func(context.Context, incoming.Address) error // nil: all exist
-	dns       *asked                                        // nil: no policy wanted it yet
+	adapter  incoming.Adapter // nil: messages stay in the queue
+	policies []incoming.Policy
+	limiter  *limiter
+	dns      *asked // nil: no policy wanted it yet
 }
 
 // asked is the resolver that policies ask and what it was made from: a reload
@@ -65,10 +62,15 @@ func newParts(cfg *config.Config, old *parts, log *slog.Logger) (*parts, error) 
 		if cfg.Observes(name) {
 			made = policy.Observe(made)
 		}
+		if domains := domainsOf(cfg); name == "recipients" && domains != nil {
+			// Whoever is asked who exists is asked of our domains only.
+			ours, err := policy.AcceptDomains(domains...)
+			if err != nil {
+				return nil, fmt.Errorf("domains: %w", err)
+			}
+			p.policies = append(p.policies, ours)
+		}
 		p.policies = append(p.policies, policy.Named(name, made))
-	}
-	if p.recipient, err = recipientsOf(cfg.Recipients); err != nil {
-		return nil, fmt.Errorf("recipients: %w", err)
 	}
 	return p, nil
 }
@@ -130,8 +132,47 @@ func (p *parts) policy(name string, cfg *config.Config, old *parts, log *slog.Lo
 		return policy.MaxSize(cfg.MaxSize.Size.N), nil
 	case "max_recipients":
 		return policy.MaxRecipients(cfg.MaxRecipients.Count.N), nil
+	case "recipients":
+		return recipientsOf(cfg, log)
 	}
 	return nil, fmt.Errorf("there is none by that name")
+}
+
+// recipientsOf is the policy of those who exist. What it remembers is forgotten at
+// a reload: an operator who has just made a mailbox need not wait for it.
+func recipientsOf(cfg *config.Config, log *slog.Logger) (policy.Policy, error) {
+	addresses, files, urls := cfg.KnownSources()
+	list, err := recipients.NewList(addresses...)
+	if err != nil {
+		return nil, err
+	}
+	sources := []recipients.Source{list}
+	for _, path := range files {
+		f, err := recipients.OpenFile(path, &recipients.FileOptions{OnReload: func(n int, err error) {
+			if err != nil {
+				log.Error("recipients: the list before stays in force", "file", path, "error", err)
+				return
+			}
+			log.Info("recipients read again", "file", path, "entries", n)
+		}})
+		if err != nil {
+			return nil, err
+		}
+		sources = append(sources, f)
+	}
+	for _, u := range urls {
+		s, err := recipients.OpenURL(u, nil)
+		if err != nil {
+			return nil, err
+		}
+		sources = append(sources, s)
+	}
+	o := &recipients.Options{Delimiters: cfg.Lookup.Delimiters.String(), Timeout: cfg.Lookup.Timeout.D,
+		KnownFor: cfg.Lookup.KnownFor.D, UnknownFor: cfg.Lookup.UnknownFor.D}
+	if o.Delimiters == "none" {
+		o.Delimiters, o.NoDelimiters = "", true
+	}
+	return recipients.New(sources, o), nil
 }
 
 // resolver is what policies ask the DNS by: one for all of them, made when the
@@ -175,7 +216,7 @@ func newLimiter(cfg *config.Config, old *parts) *limiter {
 // serverConfig is cfg as the server takes it; the Queue is still to be set.
 func serverConfig(cfg *config.Config, p *parts, hooks telemetry.Hooks) incoming.Config {
 	c := incoming.Config{
-		Hostname: cfg.Hostname.String(), Listeners: listenersOf(cfg), Domains: domainsOf(cfg), Recipient: p.recipient,
+		Hostname: cfg.Hostname.String(), Listeners: listenersOf(cfg), Domains: domainsOf(cfg),
 		Policies: p.policies, Adapter: p.adapter, Hooks: hooks,
 		Delivery: incoming.Delivery{
 			Workers: cfg.Delivery.Workers.N, Deadline: cfg.Delivery.Deadline.D, Backoff: cfg.Delivery.Backoff.D,
@@ -249,38 +290,6 @@ func prefixes(ns []config.Network) []netip.Prefix {
 		ps = append(ps, n.Prefix)
 	}
 	return ps
-}
-
-// recipientsOf accepts the addresses, and all of the @domains, in list; nil
-// accepts any. Letters of either case are the same, quotes do not count, and
-// domains are compared as AcceptDomains does.
-func recipientsOf(list []config.Known) (func(context.Context, incoming.Address) error, error) {
-	if list == nil {
-		return nil, nil
-	}
-	domains := make(map[string][]string) // by local part; "" is all of a domain
-	for _, r := range list {
-		p := smtp.ParsePath(r.String())
-		local := mailbox.Local(p.Local)
-		domains[local] = append(domains[local], p.Domain)
-	}
-	known := make(map[string]policy.Policy)
-	for local, of := range domains {
-		var err error
-		if known[local], err = policy.AcceptDomains(of...); err != nil {
-			return nil, err
-		}
-	}
-	unknown := &smtp.Reply{Code: 550, Enhanced: smtp.EnhancedCode{5, 1, 1}, Text: "No such recipient here"}
-	return func(ctx context.Context, to incoming.Address) error {
-		t := &policy.Transaction{To: []policy.Recipient{{Path: to}}}
-		for _, local := range []string{mailbox.Local(to.Local), ""} {
-			if in := known[local]; in != nil && in.Check(ctx, policy.StageRcpt, t) == nil {
-				return nil
-			}
-		}
-		return unknown
-	}, nil
 }
 
 // spoolOptions is the queue's part of cfg.

@@ -79,6 +79,10 @@ func (d *daemon) files(cfg *config.Config) []string {
 	if slices.Contains(cfg.PolicyOrder(), "access_list") {
 		add(cfg.AccessList.File)
 	}
+	_, lists, _ := cfg.KnownSources()
+	for _, path := range lists {
+		add(path)
+	}
 	if cfg.Delivery.To.Kind == config.ToWebhook {
 		add(cfg.Webhook.SecretFile)
 	}

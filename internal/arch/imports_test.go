@@ -40,9 +40,9 @@ var laws = []law{
 	{"mailparse", "queue header internal/mailbox", field},
 
 	// judging
-	{"policy", "smtp header internal/mailbox", core},
+	{"policy", "smtp header internal/mailbox internal/listfile", core},
 	{"policy/resolver", "", field},
-	{"policy/*", "^ policy/resolver smtp header mailparse internal/mailbox", field},
+	{"policy/*", "^ policy/resolver smtp header mailparse internal/mailbox internal/listfile", field},
 
 	// delivering
 	{"delivery", "queue telemetry", core},

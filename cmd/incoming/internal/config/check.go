@@ -48,6 +48,8 @@ func (c *Config) check() error {
 	switch {
 	case c.names("access_list") && c.AccessList.File == "":
 		return at("access_list.file", "policies").says("access_list.file: not set, but the policy access_list is named; set it to the file of rules")
+	case c.names("recipients") && c.Recipients == nil:
+		return at("recipients", "policies").says("recipients: not set, but the policy recipients is named; set it to who exists")
 	case c.names("max_size") && c.MaxSize.Size.N <= 0:
 		return at("max_size.size", "policies").says(`max_size.size: not set, but the policy max_size is named; set it, such as "10MiB"`)
 	case c.names("max_recipients") && c.MaxRecipients.Count.N <= 0:
@@ -146,8 +148,9 @@ func (c *Config) checkRecipients() error {
 	if err != nil {
 		return at("domains").says("domains: %v", err)
 	}
-	for _, r := range c.Recipients {
-		path := smtp.ParsePath(r.String())
+	addresses, _, _ := c.KnownSources()
+	for _, r := range addresses {
+		path := smtp.ParsePath(r)
 		if ours.Check(context.Background(), policy.StageRcpt, &policy.Transaction{To: []policy.Recipient{{Path: path}}}) != nil {
 			return at("recipients", "domains").says("recipients: %s is in none of the domains, so that it would never be accepted; add %s to domains", r, path.Domain)
 		}
@@ -204,6 +207,7 @@ func (c *Config) PolicyOrder() []string {
 		"rate_limit":     c.RateLimit.Limits(),
 		"max_size":       c.MaxSize.Size.N > 0,
 		"max_recipients": c.MaxRecipients.Count.N > 0,
+		"recipients":     c.Recipients != nil,
 	}
 	for _, name := range PolicyNames() {
 		if configured[name] && !slices.Contains(order, name) {

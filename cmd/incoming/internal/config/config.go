@@ -27,6 +27,7 @@ type Config struct {
 	Webhook       Webhook       `toml:"webhook"`
 	Command       Command       `toml:"command"`
 	DNS           DNS           `toml:"dns"`
+	Lookup        Lookup        `toml:"recipient_lookup"`
 	RateLimit     RateLimit     `toml:"rate_limit"`
 	AccessList    AccessList    `toml:"access_list"`
 	MaxSize       MaxSize       `toml:"max_size"`
@@ -138,6 +139,14 @@ type Command struct {
 // DNS is [dns].
 type DNS struct {
 	Servers []DNSServer `toml:"servers"`
+}
+
+// Lookup is [recipient_lookup].
+type Lookup struct {
+	Delimiters Delimiters `toml:"delimiters"`
+	Timeout    Duration   `toml:"timeout"`
+	KnownFor   Duration   `toml:"known_for"`
+	UnknownFor Duration   `toml:"unknown_for"`
 }
 
 // RateLimit is [rate_limit].

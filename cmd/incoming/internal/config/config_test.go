@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 var sameConfig = cmp.Options{
 	cmpopts.EquateComparable(Network{}),
 	cmp.AllowUnexported(Target{}),
-	cmpopts.EquateComparable(Endpoint{}, SocketMode{}, Protocol{}, TLSMode{}, TLSVersion{}, ProxyMode{}, Policy{}, Newline{}, Format{}, LogFormat{}, LogLevel{}, LogAddresses{}, Domain{}, HostPort{}, Hostname{}, DNSServer{}, Known{}, Prefix{}),
+	cmpopts.EquateComparable(Endpoint{}, SocketMode{}, Protocol{}, TLSMode{}, TLSVersion{}, ProxyMode{}, Policy{}, Newline{}, Format{}, LogFormat{}, LogLevel{}, LogAddresses{}, Domain{}, HostPort{}, Hostname{}, DNSServer{}, Delimiters{}, Known{}, Prefix{}),
 }
 
 func TestEveryFieldHasAKeyAndEveryKeyAField(t *testing.T) {
@@ -117,6 +117,8 @@ func sample(k Key) string {
 		return `"reject"`
 	case "listener.tls":
 		return `"implicit"`
+	case "recipient_lookup.delimiters":
+		return `"-"`
 	case "listener.socket_mode":
 		return `"0600"`
 	case "listener.protocol":

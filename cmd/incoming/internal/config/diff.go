@@ -49,6 +49,16 @@ func (k Key) shown(p any) string {
 			shown = append(shown, quote(to.Redacted()))
 		}
 		return "[" + strings.Join(shown, ", ") + "]"
+	case *[]Known:
+		var shown []string
+		for _, r := range *t {
+			text := r.String()
+			if kind, url := sourceOf(text); kind == "url" {
+				text = redacted(url)
+			}
+			shown = append(shown, quote(text))
+		}
+		return "[" + strings.Join(shown, ", ") + "]"
 	}
 	if k.Name == "webhook.secrets" {
 		return hidden

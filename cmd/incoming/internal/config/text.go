@@ -12,6 +12,7 @@ import (
 
 	"github.com/incoming-mx/incoming/internal/mailbox"
 	"github.com/incoming-mx/incoming/policy"
+	"github.com/incoming-mx/incoming/policy/recipients"
 	"github.com/incoming-mx/incoming/policy/resolver"
 )
 
@@ -83,8 +84,11 @@ type (
 	Hostname = Word[hostnames]
 	// DNSServer is the address of a recursive resolver, with or without its port.
 	DNSServer = Word[dnsServers]
-	// Known is an address that exists, or by @ a whole domain.
-	Known = Word[recipients]
+	// Delimiters is the characters that begin the tag of an address, or none.
+	Delimiters = Word[delimiters]
+	// Known is an address that exists, by @ a whole domain, or who knows such:
+	// file:PATH or a URL.
+	Known = Word[known]
 	// Prefix is what metric names begin with.
 	Prefix = Word[prefixes]
 )
@@ -106,7 +110,8 @@ type (
 	hostPorts    struct{}
 	hostnames    struct{}
 	dnsServers   struct{}
-	recipients   struct{}
+	delimiters   struct{}
+	known        struct{}
 	prefixes     struct{}
 )
 
@@ -159,7 +164,7 @@ func (tlsVersions) check(s string) (string, error) {
 // PolicyNames is the built-in policies, in the order they are asked when the
 // configuration sets one up without naming it.
 func PolicyNames() []string {
-	return []string{"access_list", "rate_limit", "require_tls", "require_hello", "max_size", "max_recipients"}
+	return []string{"access_list", "rate_limit", "require_tls", "require_hello", "max_size", "max_recipients", "recipients"}
 }
 
 func (policies) check(s string) (string, error) { return choose("policy", s, PolicyNames()...) }
@@ -212,17 +217,58 @@ func (dnsServers) check(s string) (string, error) {
 	return s, err
 }
 
-func (recipients) check(s string) (string, error) {
-	at := strings.LastIndexByte(s, '@')
-	bad := at < 0 || strings.ContainsAny(s, "<> \t\r\n")
-	if !bad {
-		_, err := domains{}.check(s[at+1:])
-		bad = err != nil || s[at+1:] == "*"
+func (delimiters) check(s string) (string, error) {
+	if isNone(s) {
+		return "none", nil
 	}
-	if bad {
-		return "", fmt.Errorf("%q is no address; write name@example.org, or @example.org for all of a domain", s)
+	if strings.Trim(s, "+-_=.#&~^!|") != "" {
+		return "", fmt.Errorf("%q is no list of delimiters; write +, or such as +-, or none", s)
 	}
 	return s, nil
+}
+
+func (known) check(s string) (string, error) {
+	kind, source := sourceOf(s)
+	switch kind {
+	case "file":
+		if source == "" {
+			return "", errors.New("file: has no path; write file:/etc/incoming/recipients")
+		}
+		return s, nil
+	case "url":
+		_, err := recipients.OpenURL(source, nil)
+		return s, err
+	}
+	_, err := recipients.NewList(s)
+	return s, err
+}
+
+// sourceOf is what an entry of recipients is, "file", "url" or "address", and its
+// path, URL or address.
+func sourceOf(s string) (kind, source string) {
+	if path, is := strings.CutPrefix(s, "file:"); is {
+		return "file", path
+	}
+	if strings.HasPrefix(s, "http:") || strings.HasPrefix(s, "https:") {
+		return "url", s
+	}
+	return "address", s
+}
+
+// KnownSources is the recipients by what they are: nil addresses when no list is
+// given, and also when it names files and URLs only.
+func (c *Config) KnownSources() (addresses, files, urls []string) {
+	for _, r := range c.Recipients {
+		switch kind, source := sourceOf(r.String()); kind {
+		case "file":
+			files = append(files, source)
+		case "url":
+			urls = append(urls, source)
+		default:
+			addresses = append(addresses, source)
+		}
+	}
+	return addresses, files, urls
 }
 
 func (prefixes) check(s string) (string, error) {
@@ -358,7 +404,12 @@ func (t Target) Redacted() string {
 	if t.Kind != ToWebhook {
 		return t.text
 	}
-	u, err := url.Parse(t.URL)
+	return redacted(t.URL)
+}
+
+// redacted is a URL without its password and query.
+func redacted(rawURL string) string {
+	u, err := url.Parse(rawURL)
 	if err != nil {
 		return "(a URL)"
 	}
