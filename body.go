@@ -38,7 +38,7 @@ func (b *body) begin() error {
 		return s.queueRefused("data", "", err)
 	}
 	b.draft, b.id = draft, draft.ID()
-	s.tx.OpenText = draft.Open
+	s.tx.ID, s.tx.OpenText = string(b.id), draft.Open
 	return nil
 }
 

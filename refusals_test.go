@@ -64,6 +64,9 @@ func refusals(t *testing.T) map[string]refusing {
 	begin := func(err error) *tamper { return &tamper{begin: func() error { return err }} }
 	boom := policy.OnConnect(func(context.Context, netip.AddrPort, *policy.Transaction) error { panic("a bug") })
 	broken := policy.OnMail(func(context.Context, smtp.Path, *policy.Transaction) error { return errors.New("broken") })
+	unchecked := policy.OnMail(func(context.Context, smtp.Path, *policy.Transaction) error {
+		return policy.Failed(errors.New("down"), policy.FailReject)
+	})
 	unknown := func(context.Context, incoming.Address) error {
 		return &smtp.Reply{Code: 550, Enhanced: smtp.EnhancedCode{5, 1, 1}, Text: "No such recipient here"}
 	}
@@ -113,6 +116,7 @@ func refusals(t *testing.T) map[string]refusing {
 		"a bare name":          {cfg: asks(policy.RequireHello()), say: "EHLO x|MAIL FROM:<>|QUIT"},
 		"too large for policy": {cfg: asks(policy.MaxSize(10)), say: "HI|MAIL FROM:<> SIZE=11|QUIT"},
 		"a broken policy":      {cfg: asks(broken), say: "TX|QUIT"},
+		"a filter is down":     {cfg: asks(unchecked), say: "TX|QUIT"},
 	}
 }
 

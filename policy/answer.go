@@ -38,7 +38,8 @@ const (
 	Deferred    Kind = "tempfail"   // a 4xx
 	Discarded   Kind = "discard"    // the message is told 250 and forgotten
 	Quarantined Kind = "quarantine" // the message is marked
-	Broke       Kind = "error"      // no answer that counts: 451 4.3.0
+	Broke       Kind = "error"      // no answer that counts: 451 4.3.0, or as Failed says
+	FailedOpen  Kind = "fail_open"  // the policy failed, and mail goes on as FailAccept says
 )
 
 // Refusal is a policy's no as a Chain returns it: an error that wraps the reply
@@ -48,7 +49,7 @@ type Refusal struct {
 	Stage  Stage
 	Reply  *smtp.Reply // what the client is told
 	Reason string      // why, for us: never sent to the client
-	Broke  bool        // the policy failed; Reply is 451 4.3.0
+	Broke  bool        // the policy failed; Reply is 451 4.3.0, or 554 5.3.0 by FailReject
 	// Ref, Rule, Inputs and Took are as in Decision; Reply ends in Ref.
 	Ref    string
 	Rule   string
@@ -67,6 +68,7 @@ type verdict int
 
 const (
 	passed verdict = iota
+	failedOpen
 	quarantined
 	discarded
 	refused
@@ -76,7 +78,7 @@ const (
 // answer is what one policy answered, or failed to.
 type answer struct {
 	kind     verdict
-	reply    *smtp.Reply // of refused
+	reply    *smtp.Reply // of refused; of broke nil is 451 4.3.0
 	reason   string
 	ref      string // of refused and broke
 	rule     string
@@ -129,6 +131,12 @@ func read(err error) (verdict, *smtp.Reply, string) {
 			return broke, nil, "answered " + e.String() + ", which is no refusal"
 		}
 		return refused, e, ""
+	case *FailedError:
+		if e == nil {
+			return broke, nil, "answered a nil *FailedError"
+		}
+		v, reply := e.read()
+		return v, reply, e.Err.Error()
 	case *QuarantineError:
 		return quarantined, nil, e.Reason
 	case *Explained:
@@ -174,7 +182,7 @@ func (a answer) refusal(l *link, stage Stage) *Refusal {
 	}
 	r := &Refusal{Policy: l.name, Stage: stage, Reason: a.reason, Broke: a.kind == broke, Ref: a.ref, Rule: a.rule, Inputs: a.inputs, Took: a.took}
 	reply := a.reply
-	if r.Broke {
+	if reply == nil {
 		reply = replyBroke
 	}
 	r.Reply = referred(reply, r.Ref)
@@ -190,6 +198,8 @@ func (a answer) decision(l *link, stage Stage) Decision {
 		d.Ref = "" // nobody is told
 	}
 	switch a.kind {
+	case failedOpen:
+		d.Kind = FailedOpen
 	case quarantined:
 		d.Kind = Quarantined
 	case discarded:

@@ -175,7 +175,7 @@ func (c *Chain) report(ctx context.Context, l *link, stage Stage, t *Transaction
 	if a.kind == passed || c.opts.OnDecision == nil {
 		return
 	}
-	if a.kind == broke && ctx.Err() == context.Canceled && !a.panicked {
+	if (a.kind == broke || a.kind == failedOpen) && ctx.Err() == context.Canceled && !a.panicked {
 		return
 	}
 	c.opts.OnDecision(t, a.decision(l, stage))

@@ -60,6 +60,8 @@ type Policy interface {
 	//     no later policy is asked at any later stage;
 	//   - Quarantine(reason), from StageMail on: the message is marked, and
 	//     the chain goes on;
+	//   - Failed(err, then), of a policy that relies on another program which
+	//     fails: told of as a failure, and done as then says;
 	//   - anything else, a panic, or no answer in 30 s: the policy broke. The
 	//     client gets 451 4.3.0; it is never a pass.
 	//

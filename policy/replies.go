@@ -22,6 +22,8 @@ var (
 
 	// A policy broke.
 	replyBroke = &smtp.Reply{Code: 451, Enhanced: smtp.EnhancedCode{4, 3, 0}, Text: "Local problem, try again later"}
+	// It broke, and was told to refuse then.
+	replyUnchecked = &smtp.Reply{Code: 554, Enhanced: smtp.EnhancedCode{5, 3, 0}, Text: "Not accepted: it could not be checked"}
 )
 
 // numbered is r with n in the place of N.

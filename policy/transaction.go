@@ -46,6 +46,9 @@ type Transaction struct {
 	// the last.
 	To []Recipient
 
+	// ID is the message's, from StageHeader on: as in the receipt, the log, and
+	// Message.ID.
+	ID string
 	// Header is the message's header, from StageHeader on.
 	Header header.Header
 	// Size is the octets of the text so far: at StageMessage, all.
@@ -182,6 +185,16 @@ func (t *Transaction) Prepend(name, value string) error {
 	return nil
 }
 
+// Withdraw takes a field out again that was prepended: one of
+// header.Parse(t.Prepended()).
+func (t *Transaction) Withdraw(f header.Field) {
+	end := f.Offset + int64(len(f.Raw))
+	if f.Offset < 0 || end > int64(len(t.prepend)) {
+		return
+	}
+	t.prepend = slices.Concat(t.prepend[:f.Offset], t.prepend[end:])
+}
+
 // Remove takes a field of Header out of the message: it stays in the stored
 // text and is left out when the message is read. A field removed twice is
 // removed once.
@@ -194,11 +207,11 @@ func (t *Transaction) Remove(f header.Field) {
 	t.removed = append(t.removed, f)
 }
 
-// Prepended is for the server: the fields prepended, topmost first, each with
-// its line end.
+// Prepended is the fields prepended, topmost first, each with its line end. It is
+// not to be written to.
 func (t *Transaction) Prepended() []byte { return t.prepend }
 
-// Removed is for the server: the fields removed, in no order.
+// Removed is the fields removed, in no order.
 func (t *Transaction) Removed() []header.Field { return t.removed }
 
 // Discarded is the name of the policy by which the message is to be told 250 and
@@ -244,7 +257,7 @@ func (t *Transaction) Begin(from smtp.Path, p smtp.MailParams) {
 // Reset is for the server: the transaction is over, the connection's part stays.
 func (t *Transaction) Reset() {
 	t.InMail, t.From, t.FromParams, t.To = false, smtp.Path{}, smtp.MailParams{}, nil
-	t.Header, t.Size, t.OpenText = header.Header{}, 0, nil
+	t.ID, t.Header, t.Size, t.OpenText = "", header.Header{}, 0, nil
 	t.txFacts, t.prepend, t.removed = nil, nil, nil
 	t.discardedBy, t.quarantined, t.tapped = "", "", nil
 	t.factsSize = 0

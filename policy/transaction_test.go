@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,6 +25,26 @@ func TestFactsOfTheConnectionOutlastTheTransaction(t *testing.T) {
 	tr.Reset()
 	if tr.Fact("a.tx") != nil || string(tr.Fact("a.conn")) != "1" || tr.InMail {
 		t.Errorf("after Reset: %s", tr.Facts())
+	}
+}
+
+func TestAFieldThatWasPrependedCanBeWithdrawn(t *testing.T) {
+	t.Parallel()
+	var tr Transaction
+	for _, name := range []string{"C", "B", "A"} {
+		if err := tr.Prepend(name, "1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := tr.Prepended()
+	fields := slices.Collect(header.Parse(before).Fields())
+	tr.Withdraw(fields[1])
+	if got := string(tr.Prepended()); got != "A: 1\r\nC: 1\r\n" || string(before) != "A: 1\r\nB: 1\r\nC: 1\r\n" {
+		t.Errorf("left %q of %q", got, before)
+	}
+	tr.Withdraw(fields[2]) // which ends behind what is left: of another Prepended
+	if got := string(tr.Prepended()); got != "A: 1\r\nC: 1\r\n" {
+		t.Errorf("left %q", got)
 	}
 }
 

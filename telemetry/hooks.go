@@ -198,7 +198,7 @@ type PolicyDecision struct {
 	Session
 	Policy   string
 	Stage    string
-	Decision string // reject, tempfail, discard, quarantine, error
+	Decision string // reject, tempfail, discard, quarantine, error, fail_open
 	Reason   string
 	Duration time.Duration
 	Because  Because

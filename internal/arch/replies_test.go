@@ -21,6 +21,7 @@ var made = map[string]string{
 	"smtp/reply_writer.go sendable": "", // without a code that does not fit
 	"policy/replies.go numbered":    "", // with a number for N
 	"policy/replies.go referred":    "", // with its reference
+	"policy/worded.go Worded":       "", // in the words of a filter
 	"policy/policy.go Reject":       "",
 	"policy/policy.go Tempfail":     "",
 }

@@ -159,7 +159,7 @@ func (lg *logger) queueSwept(e telemetry.QueueSwept) {
 func (lg *logger) policyDecision(e telemetry.PolicyDecision) {
 	level := slog.LevelDebug
 	switch e.Decision {
-	case "error":
+	case "error", "fail_open":
 		level = slog.LevelWarn
 	case "quarantine":
 		level = slog.LevelInfo

@@ -87,7 +87,7 @@ func newFacts(e *Exporter) facts {
 		oldest: e.gauge("queue_oldest_age_seconds", "Age of the oldest message that is not dead; 0 when there is none."),
 		swept:  e.counter("queue_swept_total", "Dead letters removed because of their age, by kind.", "kind"),
 
-		policy:        e.counter("policy_decision_total", "Objections and marks of policies: reject, tempfail, discard, quarantine, error.", "policy", "stage", "decision"),
+		policy:        e.counter("policy_decision_total", "Objections and marks of policies: reject, tempfail, discard, quarantine, error, fail_open (it failed, and mail went on).", "policy", "stage", "decision"),
 		observed:      e.counter("policy_observed_total", "The same of policies that are only observed: what they would have done.", "policy", "stage", "decision"),
 		policySeconds: e.histogram(quick, "policy_decision_seconds", "How long policies took over them.", "policy"),
 		limit:         e.counter("limit_hit_total", "Refusals by a limit, by the option's key.", "limit"),
