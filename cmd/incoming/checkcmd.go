@@ -96,6 +96,9 @@ func (a *app) writePlan(cfg *config.Config, status incoming.Status, file string)
 		policies = "none"
 	}
 	line("policies", "%s", policies)
+	for _, text := range filtersText(cfg) {
+		line("", "%s", text)
+	}
 	line("spool", "%s", cfg.Queue.Path)
 	if !cfg.Queue.Fsync {
 		line("", "without fsync: accepted mail is lost at a power cut")

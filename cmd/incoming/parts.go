@@ -55,12 +55,17 @@ func newParts(cfg *config.Config, old *parts, log *slog.Logger) (*parts, error) 
 		return nil, err
 	}
 	for _, name := range cfg.PolicyOrder() {
+		if name == "milter" {
+			made, err := newMilters(cfg)
+			if err != nil {
+				return nil, err
+			}
+			p.policies = append(p.policies, made...)
+			continue
+		}
 		made, err := p.policy(name, cfg, old, log)
 		if err != nil {
 			return nil, fmt.Errorf("policy %s: %w", name, err)
-		}
-		if cfg.Observes(name) {
-			made = policy.Observe(made)
 		}
 		if domains := domainsOf(cfg); name == "recipients" && domains != nil {
 			// Whoever is asked who exists is asked of our domains only.
@@ -70,7 +75,7 @@ func newParts(cfg *config.Config, old *parts, log *slog.Logger) (*parts, error) 
 			}
 			p.policies = append(p.policies, ours)
 		}
-		p.policies = append(p.policies, policy.Named(name, made))
+		p.policies = append(p.policies, policyNamed(name, made, cfg.Observes(name)))
 	}
 	return p, nil
 }

@@ -73,6 +73,7 @@ var homes = []struct{ library, home string }{
 	{"net/mail", "mailparse policy/* delivery/* cmd/... examples/... test/..."},
 	{"github.com/pires/go-proxyproto", "proxyproto"},
 	{"github.com/emersion/go-message", "mailparse"},
+	{"github.com/d--j/go-milter", "policy/milter"},
 	{"github.com/prometheus", "telemetry/metrics"},
 	{"go.opentelemetry.io", "telemetry/otel"},
 	{"github.com/spf13", "cmd/..."},

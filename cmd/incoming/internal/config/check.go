@@ -45,6 +45,12 @@ func (c *Config) check() error {
 	if err := c.checkRecipients(); err != nil {
 		return err
 	}
+	if err := c.checkMilters(); err != nil {
+		return err
+	}
+	if err := c.checkSpells(); err != nil {
+		return err
+	}
 	switch {
 	case c.names("access_list") && c.AccessList.File == "":
 		return at("access_list.file", "policies").says("access_list.file: not set, but the policy access_list is named; set it to the file of rules")
@@ -54,6 +60,8 @@ func (c *Config) check() error {
 		return at("max_size.size", "policies").says(`max_size.size: not set, but the policy max_size is named; set it, such as "10MiB"`)
 	case c.names("max_recipients") && c.MaxRecipients.Count.N <= 0:
 		return at("max_recipients.count", "policies").says("max_recipients.count: not set, but the policy max_recipients is named; set it, such as 100")
+	case c.names("milter") && len(c.Milters) == 0:
+		return at("policies").says("policies: milter is named, but there is none; add a [[milter]] with name and address")
 	}
 	for i, p := range c.Policies {
 		if slices.Contains(c.Policies[:i], p) {
@@ -208,6 +216,7 @@ func (c *Config) PolicyOrder() []string {
 		"max_size":       c.MaxSize.Size.N > 0,
 		"max_recipients": c.MaxRecipients.Count.N > 0,
 		"recipients":     c.Recipients != nil,
+		"milter":         len(c.Milters) > 0,
 	}
 	for _, name := range PolicyNames() {
 		if configured[name] && !slices.Contains(order, name) {

@@ -19,6 +19,7 @@ type Config struct {
 	Lenient     []Network  `toml:"lenient_networks"`
 	Listeners   []Listener `toml:"listener"`
 	Routes      []Route    `toml:"route"`
+	Milters     []Milter   `toml:"milter"`
 
 	Limits        Limits        `toml:"limits"`
 	Timeouts      Timeouts      `toml:"timeouts"`

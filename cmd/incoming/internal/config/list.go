@@ -26,6 +26,10 @@ func lists() []list {
 			n:     func(c *Config) int { return len(c.Routes) },
 			label: func(c *Config, i int) string { return c.Routes[i].Name },
 			one:   func(c *Config) { c.Routes = make([]Route, 1) }},
+		{name: "milter", intro: "One of these for each milter, asked in this order.",
+			n:     func(c *Config) int { return len(c.Milters) },
+			label: func(c *Config, i int) string { return c.Milters[i].Name },
+			one:   func(c *Config) { c.Milters = make([]Milter, 1) }},
 	}
 }
 

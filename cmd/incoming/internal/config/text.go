@@ -70,6 +70,9 @@ type (
 	Newline = Word[newlines]
 	// Format is how a webhook is given a message: multipart or raw.
 	Format = Word[formats]
+	// OnFailure is what becomes of mail when a filter fails: tempfail, accept,
+	// reject.
+	OnFailure = Word[failureActions]
 	// LogFormat is text or json.
 	LogFormat = Word[logFormats]
 	// LogLevel is debug, info, warn or error.
@@ -164,7 +167,7 @@ func (tlsVersions) check(s string) (string, error) {
 // PolicyNames is the built-in policies, in the order they are asked when the
 // configuration sets one up without naming it.
 func PolicyNames() []string {
-	return []string{"access_list", "rate_limit", "require_tls", "require_hello", "max_size", "max_recipients", "recipients"}
+	return []string{"access_list", "rate_limit", "require_tls", "require_hello", "max_size", "max_recipients", "recipients", "milter"}
 }
 
 func (policies) check(s string) (string, error) { return choose("policy", s, PolicyNames()...) }

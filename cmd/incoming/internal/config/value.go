@@ -245,7 +245,7 @@ func must(err error) {
 // Clone is a copy that shares nothing with c.
 func (c *Config) Clone() *Config {
 	n := *c
-	n.Listeners, n.Routes = slices.Clone(c.Listeners), slices.Clone(c.Routes)
+	n.Listeners, n.Routes, n.Milters = slices.Clone(c.Listeners), slices.Clone(c.Routes), slices.Clone(c.Milters)
 	for _, k := range Keys() {
 		for _, p := range k.places(&n) {
 			switch v := reflect.ValueOf(p).Elem(); {
