@@ -301,6 +301,10 @@ func TestEndOfTLSIsTheEnd(t *testing.T) {
 	if _, err := nc.Write([]byte("d\r\n" + evil)); err != nil {
 		t.Fatal(err)
 	}
+	if said, over := toTheEnd(nc); !over {
+		t.Errorf("TLS has ended, and %v later the connection is still served; it said %q", untilOver, said)
+		_ = nc.Close() // so that it ends
+	}
 	<-served
 	if end.Reason != closedEOFInData.String() {
 		t.Errorf("%+v", end)
