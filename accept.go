@@ -126,6 +126,21 @@ func (s *Server) pause(d time.Duration) bool {
 	}
 }
 
+// hurryEvery is how soon those who only hold connections lose them once
+// connections run out.
+const hurryEvery = time.Second
+
+// hurry sees to it, until the drain, that the shorter deadlines of a busy server
+// hold for those too who wait already. What it costs does not depend on how much
+// mail comes.
+func (s *Server) hurry() {
+	for s.pause(hurryEvery) {
+		if s.admission.busy() {
+			s.sessions.hurry()
+		}
+	}
+}
+
 func (s *Server) isStopped() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -152,6 +152,7 @@ func (s *Server) start(ctx context.Context) {
 		s.helpers.Go(func() { s.deliver(ctx) })
 	}
 	s.helpers.Go(s.watch)
+	s.helpers.Go(s.hurry)
 	if s.hooks.QueueDepth != nil || s.hooks.SessionCrowd != nil || s.hooks.SpoolSpace != nil {
 		s.helpers.Go(s.tellGauges)
 	}

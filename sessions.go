@@ -120,6 +120,16 @@ func (l *live) force() {
 	}
 }
 
+// hurry has the engine look whether the peer has taken too long.
+func (l *live) hurry() {
+	l.mu.Lock()
+	c := l.conn
+	l.mu.Unlock()
+	if c != nil {
+		c.Hurry()
+	}
+}
+
 func (l *live) enter(state SessionState) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -177,6 +187,16 @@ func (r *registry) remove(l *live) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.all, l)
+}
+
+// hurry ends the wait for those who have kept us waiting longer than a busy server
+// waits.
+func (r *registry) hurry() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for l := range r.all {
+		l.hurry()
+	}
 }
 
 // force closes every connection, now and from now on.

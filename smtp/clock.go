@@ -28,7 +28,8 @@ type clock struct {
 	write time.Duration
 
 	// The wait for a command. It is kept here and not in local variables: a
-	// stack that waits must be small.
+	// stack that waits must be small. Others look at it with Conn.mu held and only
+	// while Conn.waiting.
 	began time.Duration // notBegun: it has not
 	asked time.Duration // when the read in question began
 	due   time.Duration // its end; 0: never
@@ -118,14 +119,28 @@ func (c *Conn) beginWait() error {
 	c.clock.due = due
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.phase() != phaseBDAT { // the text of a message may come to its end
-		if c.draining {
-			return errDrain
-		}
-		c.waiting = true
+	if c.interrupted() {
+		return errDrain
 	}
-	// With c.mu held, for drain sets a deadline in the past.
+	c.waiting = true
+	// With c.mu held, for drain and Hurry set a deadline in the past.
 	return c.setReadDeadline(earlier(due, look))
+}
+
+// interrupted reports, with c.mu held, whether a drain ends a wait for a command:
+// not between chunks, the text of a message may come to its end.
+func (c *Conn) interrupted() bool { return c.draining && c.phase() != phaseBDAT }
+
+// Hurry is for when Config.Busy begins to hold: a peer that was waited for longer
+// already than a busy server waits is given up now, and not when the connection
+// next looks at Busy, up to half a minute later. It may be called from any
+// goroutine, at any time, and as often as one likes.
+func (c *Conn) Hurry() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.waiting && c.clock.began != notBegun && c.now()-c.clock.began >= busyCommand {
+		_ = c.raw.SetReadDeadline(time.Unix(1, 0)) // an error means that the read ends by itself
+	}
 }
 
 // woken looks at what the read after beginWait came to. No error means that the
@@ -134,7 +149,7 @@ func (c *Conn) beginWait() error {
 //go:noinline
 func (c *Conn) woken(n int, err error) error {
 	c.mu.Lock()
-	drained := c.waiting && c.draining
+	drained := c.interrupted()
 	c.waiting = false
 	c.mu.Unlock()
 	c.bytesIn += int64(n)

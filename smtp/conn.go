@@ -53,7 +53,7 @@ type Conn struct {
 	shared     atomic.Int32 // the phase
 
 	mu       sync.Mutex // guards what other goroutines may read or change
-	waiting  bool       // for a command: a drain may interrupt the read
+	waiting  bool       // for the peer's next octets: a deadline in the past may interrupt the read
 	draining bool
 	hello    string
 	esmtp    bool
@@ -151,7 +151,7 @@ func (c *Conn) drain() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.draining = true
-	if c.waiting {
+	if c.waiting && c.interrupted() {
 		// An error means that the connection is closed: the read ends by itself.
 		_ = c.raw.SetReadDeadline(time.Unix(1, 0))
 	}

@@ -110,10 +110,10 @@ func (c *Conn) beginHandshake(now time.Duration) bool {
 		return false
 	}
 	c.waiting = true
-	c.clock = clock{}
+	c.clock = clock{began: notBegun}
 	if c.timeouts().TLS > 0 {
 		due := after(now, c.timeouts().TLS)
-		c.clock = clock{read: due, write: due}
+		c.clock.read, c.clock.write = due, due
 	}
 	// An error means that the connection is closed: the handshake fails.
 	_ = c.raw.SetDeadline(c.at(c.clock.read))

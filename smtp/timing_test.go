@@ -380,6 +380,50 @@ func TestBusyServerWaitsLess(t *testing.T) {
 	})
 }
 
+// TestHurriedServerGivesUpAtOnceWhoWaitedTooLong: and nobody else, wherever the
+// dialogue stands.
+func TestHurriedServerGivesUpAtOnceWhoWaitedTooLong(t *testing.T) {
+	for name, upTo := range map[string]func(*dialog){
+		"idle":           func(d *dialog) { d.want("220") },
+		"between chunks": func(d *dialog) { d.envelope(); d.chunk("BDAT 1\r\na", "250") },
+		"in a command":   func(d *dialog) { d.want("220"); d.send("NOO") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				var busy atomic.Bool
+				d := begin(t, Config{Busy: busy.Load}, &fake{})
+				upTo(d)
+				hurry := func(at time.Duration) {
+					time.Sleep(at - d.since())
+					d.conn.Hurry()
+					synctest.Wait()
+				}
+				hurry(29 * time.Second) // not long enough
+				hurry(40 * time.Second) // not busy
+				busy.Store(true)
+				hurry(45 * time.Second)
+				d.want("421 4.4.2")
+				d.over(closedTimeout, 45*time.Second+linger)
+			})
+		})
+	}
+}
+
+// TestHurryLeavesTextBe: who sends text, or waits for the Session, is not hurried.
+func TestHurryLeavesTextBe(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		d := begin(t, Config{Busy: func() bool { return true }}, &fake{})
+		d.envelope()
+		d.ask("DATA", "354")
+		time.Sleep(40 * time.Second)
+		d.conn.Hurry()
+		synctest.Wait()
+		d.ask("a\r\n.", "250")
+		d.ask("QUIT", "221")
+		d.over(closedQuit, 40*time.Second+linger)
+	})
+}
+
 func TestNotBusyServerWaitsInFull(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		d := begin(t, Config{Busy: func() bool { return false }}, &fake{})
