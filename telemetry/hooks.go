@@ -275,7 +275,7 @@ type SpoolSpace struct {
 // Trouble: something outside of any session that an operator should look at, or
 // its end. It is told once when it begins, not each time it is met.
 type Trouble struct {
-	Kind     string // accept, certificate, certificate_expiry, hidden_peers
+	Kind     string // accept, certificate, certificate_expiry, hidden_peers, dnsbl
 	Listener string // the listener's name; "" when none is concerned
 	Text     string // what is wrong, or is well again, for a log line
 	Err      error  // nil when there is none

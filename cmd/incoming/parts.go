@@ -29,7 +29,9 @@ type parts struct {
 	adapter  incoming.Adapter // nil: messages stay in the queue
 	policies []incoming.Policy
 	limiter  *limiter
-	dns      *asked // nil: no policy wanted it yet
+	dns      *asked  // nil: no policy wanted it yet
+	dnsbl    *dnsbls // nil: none is asked
+	zones    *zoneWatch
 }
 
 // asked is the resolver that policies ask and what it was made from: a reload
@@ -49,7 +51,10 @@ type limiter struct {
 // newParts makes what cfg chooses; old is what ran before, nil at the start.
 // Nothing is changed by it.
 func newParts(cfg *config.Config, old *parts, log *slog.Logger) (*parts, error) {
-	p := &parts{}
+	p := &parts{zones: &zoneWatch{log: log}}
+	if old != nil {
+		p.zones = old.zones
+	}
 	var err error
 	if p.adapter, err = newAdapter(cfg, log); err != nil {
 		return nil, err
@@ -137,6 +142,12 @@ func (p *parts) policy(name string, cfg *config.Config, old *parts, log *slog.Lo
 		return policy.MaxSize(cfg.MaxSize.Size.N), nil
 	case "max_recipients":
 		return policy.MaxRecipients(cfg.MaxRecipients.Count.N), nil
+	case "dnsbl":
+		var err error
+		if p.dnsbl, err = p.newDNSBLs(cfg, old); err != nil {
+			return nil, err
+		}
+		return p.dnsbl.policy, nil
 	case "recipients":
 		return recipientsOf(cfg, log)
 	}

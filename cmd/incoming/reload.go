@@ -63,6 +63,7 @@ func (d *daemon) reload(context.Context) (*control.Report, error) {
 		}
 		r.Changes = append(r.Changes, control.Change(c))
 	}
+	parts.zones.keep(next.DNSBLs)
 	d.running, d.parts = next, parts
 	return r, nil
 }

@@ -22,6 +22,7 @@ var made = map[string]string{
 	"policy/replies.go numbered":    "", // with a number for N
 	"policy/replies.go referred":    "", // with its reference
 	"policy/worded.go Worded":       "", // in the words of a filter
+	"policy/dnsbl/replies.go named": "", // with the zone for ZONE
 	"policy/policy.go Reject":       "",
 	"policy/policy.go Tempfail":     "",
 }

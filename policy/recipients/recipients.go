@@ -7,6 +7,7 @@ package recipients
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -57,7 +58,7 @@ type Options struct {
 
 // New is a policy that accepts a recipient whom one of the sources knows, asked in
 // order. Whom none knows gets 550 5.1.1; while one cannot tell, and no other knows
-// the recipient, 451 4.4.3. The address without its tag is asked about first.
+// the recipient, 451 4.3.0: a failure (policy.Failed). The address without its tag is asked about first.
 //
 // A source that is no List and no File is asked about one address once at a time,
 // however many sessions want to know, and about 64 at once at most. When the client
@@ -105,7 +106,7 @@ func (p *known) check(ctx context.Context, to smtp.Path, _ *policy.Transaction) 
 		ctx, cancel = context.WithTimeout(ctx, p.timeout)
 		defer cancel()
 	}
-	var failed []string
+	var failed error
 	for _, s := range p.sources {
 		for _, address := range p.spellings(to) {
 			there, err := s.Known(ctx, address)
@@ -113,14 +114,13 @@ func (p *known) check(ctx context.Context, to smtp.Path, _ *policy.Transaction) 
 				return nil
 			}
 			if err != nil {
-				failed = append(failed, err.Error())
+				failed = errors.Join(failed, err)
 			}
 		}
 	}
 	who := slog.String("rcpt", to.String())
-	if len(failed) > 0 {
-		why := strings.Join(failed, "; ")
-		return policy.Because(fmt.Errorf("%s: %w", why, replyCannotTell), "cannot_tell", who, slog.String("error", why))
+	if failed != nil {
+		return policy.Because(policy.Failed(failed, policy.FailTempfail), "cannot_tell", who)
 	}
 	return policy.Because(replyUnknown, "unknown", who)
 }

@@ -101,7 +101,7 @@ func newFacts(e *Exporter) facts {
 		spoolErrors:   e.counter("spool_error_total", "Failures of the storage, and entries set aside, by what was being done.", "op"),
 		spoolSick:     e.gauge("spool_sick", "1 while the storage is failing and nothing is accepted."),
 		spoolSpace:    e.gauge("spool_space", "Room left where messages are kept: bytes, and inodes where they are counted.", "what"),
-		troubles:      e.counter("trouble_total", "Troubles outside of sessions that began: accept, certificate, certificate_expiry, hidden_peers.", "kind"),
+		troubles:      e.counter("trouble_total", "Troubles outside of sessions that began: accept, certificate, certificate_expiry, hidden_peers, dnsbl.", "kind"),
 		inTrouble:     e.gauge("trouble", "1 while such a trouble lasts.", "kind", "listener"),
 		panics:        e.counter("panic_total", "Panics recovered, by whose code it was.", "where"),
 	}

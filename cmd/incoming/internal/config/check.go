@@ -51,9 +51,14 @@ func (c *Config) check() error {
 	if err := c.checkSpells(); err != nil {
 		return err
 	}
+	if err := c.checkDNSBLs(); err != nil {
+		return err
+	}
 	switch {
 	case c.names("access_list") && c.AccessList.File == "":
 		return at("access_list.file", "policies").says("access_list.file: not set, but the policy access_list is named; set it to the file of rules")
+	case c.names("dnsbl") && len(c.DNSBLs) == 0:
+		return at("policies").says("dnsbl: there is none, but the policy dnsbl is named; add a [[dnsbl]]")
 	case c.names("recipients") && c.Recipients == nil:
 		return at("recipients", "policies").says("recipients: not set, but the policy recipients is named; set it to who exists")
 	case c.names("max_size") && c.MaxSize.Size.N <= 0:
@@ -215,6 +220,7 @@ func (c *Config) PolicyOrder() []string {
 		"rate_limit":     c.RateLimit.Limits(),
 		"max_size":       c.MaxSize.Size.N > 0,
 		"max_recipients": c.MaxRecipients.Count.N > 0,
+		"dnsbl":          len(c.DNSBLs) > 0,
 		"recipients":     c.Recipients != nil,
 		"milter":         len(c.Milters) > 0,
 	}

@@ -17,9 +17,11 @@ type Config struct {
 	BareNewline Newline    `toml:"bare_newline"`
 	BareFrom    []Network  `toml:"bare_newline_networks"`
 	Lenient     []Network  `toml:"lenient_networks"`
+	DNSBLExempt []Network  `toml:"dnsbl_exempt_networks"`
 	Listeners   []Listener `toml:"listener"`
 	Routes      []Route    `toml:"route"`
 	Milters     []Milter   `toml:"milter"`
+	DNSBLs      []DNSBL    `toml:"dnsbl"`
 
 	Limits        Limits        `toml:"limits"`
 	Timeouts      Timeouts      `toml:"timeouts"`

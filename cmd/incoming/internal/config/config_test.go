@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 var sameConfig = cmp.Options{
 	cmpopts.EquateComparable(Network{}),
 	cmp.AllowUnexported(Target{}),
-	cmpopts.EquateComparable(Endpoint{}, SocketMode{}, Protocol{}, TLSMode{}, TLSVersion{}, ProxyMode{}, Policy{}, Newline{}, Format{}, LogFormat{}, LogLevel{}, LogAddresses{}, OnFailure{}, Domain{}, HostPort{}, Hostname{}, DNSServer{}, Delimiters{}, Known{}, Prefix{}),
+	cmpopts.EquateComparable(Endpoint{}, SocketMode{}, Protocol{}, TLSMode{}, TLSVersion{}, ProxyMode{}, Policy{}, Newline{}, Format{}, LogFormat{}, LogLevel{}, LogAddresses{}, OnFailure{}, Domain{}, HostPort{}, Hostname{}, DNSServer{}, DNSBLAction{}, Delimiters{}, Known{}, Prefix{}),
 }
 
 func TestEveryFieldHasAKeyAndEveryKeyAField(t *testing.T) {
@@ -48,7 +48,7 @@ func collect(t reflect.Type, prefix string, names *[]string) {
 	for f := range t.Fields() {
 		name := prefix + f.Tag.Get("toml")
 		switch {
-		case f.Type == reflect.TypeFor[[]Listener](), f.Type == reflect.TypeFor[[]Route](), f.Type == reflect.TypeFor[[]Milter]():
+		case f.Type == reflect.TypeFor[[]Listener](), f.Type == reflect.TypeFor[[]Route](), f.Type == reflect.TypeFor[[]Milter](), f.Type == reflect.TypeFor[[]DNSBL]():
 			collect(f.Type.Elem(), name+".", names)
 		case f.Type.Kind() == reflect.Struct && f.Type.Field(0).Tag != "":
 			collect(f.Type, name+".", names)

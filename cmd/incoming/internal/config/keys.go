@@ -41,6 +41,7 @@ func Keys() []Key {
 	keys = append(keys, deliveryKeys()...)
 	keys = append(keys, routeKeys()...)
 	keys = append(keys, policyKeys()...)
+	keys = append(keys, dnsblKeys()...)
 	keys = append(keys, milterKeys()...)
 	return append(keys, outputKeys()...)
 }
@@ -54,7 +55,7 @@ func generalKeys() []Key {
 		{Name: "recipients", Example: `["support@example.org", "@lists.example.org", "file:/etc/incoming/recipients"]`, at: func(c *Config) any { return &c.Recipients },
 			Doc: "Who exists, for the policy recipients; another gets 550 5.1.1 at RCPT. Each is an address, or by @ a whole domain, in one of our domains; file:PATH, a file of such, one a line; or http://… or https://…, an application that is asked. Case and quotes do not count, domains are compared by A-label. <postmaster> always exists. Default: any of our domains"},
 		{Name: "policies", Example: `["require_hello", "rate_limit"]`, at: func(c *Config) any { return &c.Policies },
-			Doc: "The policies to ask, in order: access_list, rate_limit, require_tls, require_hello, max_size, max_recipients, recipients, milter (all of them). A policy whose own keys are set is asked too, after those named here. Default: none"},
+			Doc: "The policies to ask, in order: access_list, rate_limit, require_tls, require_hello, max_size, max_recipients, dnsbl, recipients, milter (all of them). A policy whose own keys are set is asked too, after those named here. Default: none"},
 		{Name: "observe", Example: `["rate_limit"]`, at: func(c *Config) any { return &c.Observe },
 			Doc: "Of the policies, those that are only to say, in the log and in metrics, what they would have done, and to do nothing. Default: none"},
 		{Name: "bare_newline", Default: "repair", at: func(c *Config) any { return &c.BareNewline },
@@ -63,6 +64,8 @@ func generalKeys() []Key {
 			Doc: "The clients that bare_newline = \"reject\" is for"},
 		{Name: "lenient_networks", Example: `["192.0.2.0/28"]`, at: func(c *Config) any { return &c.Lenient },
 			Doc: "Clients that are forgiven what old devices get wrong: addresses of MAIL and RCPT without angle brackets, and a hello of more than a name, of which the first word is taken. Default: nobody"},
+		{Name: "dnsbl_exempt_networks", Example: `["192.0.2.0/28"]`, at: func(c *Config) any { return &c.DNSBLExempt },
+			Doc: "Clients that no [[dnsbl]] is asked about; about private, loopback and link-local addresses none ever is. Default: no others"},
 	}
 }
 
@@ -210,7 +213,7 @@ func policyKeys() []Key {
 		{Name: "recipient_lookup.delimiters", Default: "+", at: func(c *Config) any { return &c.Lookup.Delimiters },
 			Doc: "The characters of which the first in an address begins its tag: user+tag@example.org exists if user@example.org does. none: no tags"},
 		{Name: "recipient_lookup.timeout", Default: "5s", at: func(c *Config) any { return &c.Lookup.Timeout },
-			Doc: "For all that is asked about one recipient. Past it: 451 4.4.3"},
+			Doc: "For all that is asked about one recipient. Past it: 451 4.3.0"},
 		{Name: "recipient_lookup.known_for", Default: "5m", at: func(c *Config) any { return &c.Lookup.KnownFor },
 			Doc: "How long it is remembered that the application knows an address; a reload forgets it"},
 		{Name: "recipient_lookup.unknown_for", Default: "30s", at: func(c *Config) any { return &c.Lookup.UnknownFor },

@@ -30,6 +30,10 @@ func lists() []list {
 			n:     func(c *Config) int { return len(c.Milters) },
 			label: func(c *Config, i int) string { return c.Milters[i].Name },
 			one:   func(c *Config) { c.Milters = make([]Milter, 1) }},
+		{name: "dnsbl", intro: "One of these for each DNS blocklist to ask.",
+			n:     func(c *Config) int { return len(c.DNSBLs) },
+			label: func(c *Config, i int) string { return c.DNSBLs[i].Zone },
+			one:   func(c *Config) { c.DNSBLs = make([]DNSBL, 1) }},
 	}
 }
 
@@ -49,6 +53,10 @@ func ofListener(at func(*Listener) any) func(*Config, int) any {
 
 func ofRoute(at func(*Route) any) func(*Config, int) any {
 	return func(c *Config, i int) any { return at(&c.Routes[i]) }
+}
+
+func ofDNSBL(at func(*DNSBL) any) func(*Config, int) any {
+	return func(c *Config, i int) any { return at(&c.DNSBLs[i]) }
 }
 
 // labels is the labels of the list's tables in c.

@@ -87,6 +87,8 @@ type (
 	Hostname = Word[hostnames]
 	// DNSServer is the address of a recursive resolver, with or without its port.
 	DNSServer = Word[dnsServers]
+	// DNSBLAction is what a listing leads to: reject, quarantine or fact.
+	DNSBLAction = Word[dnsblActions]
 	// Delimiters is the characters that begin the tag of an address, or none.
 	Delimiters = Word[delimiters]
 	// Known is an address that exists, by @ a whole domain, or who knows such:
@@ -113,6 +115,7 @@ type (
 	hostPorts    struct{}
 	hostnames    struct{}
 	dnsServers   struct{}
+	dnsblActions struct{}
 	delimiters   struct{}
 	known        struct{}
 	prefixes     struct{}
@@ -167,7 +170,7 @@ func (tlsVersions) check(s string) (string, error) {
 // PolicyNames is the built-in policies, in the order they are asked when the
 // configuration sets one up without naming it.
 func PolicyNames() []string {
-	return []string{"access_list", "rate_limit", "require_tls", "require_hello", "max_size", "max_recipients", "recipients", "milter"}
+	return []string{"access_list", "rate_limit", "require_tls", "require_hello", "max_size", "max_recipients", "dnsbl", "recipients", "milter"}
 }
 
 func (policies) check(s string) (string, error) { return choose("policy", s, PolicyNames()...) }
@@ -218,6 +221,10 @@ func (hostnames) check(s string) (string, error) {
 func (dnsServers) check(s string) (string, error) {
 	_, err := resolver.ServerAddress(s)
 	return s, err
+}
+
+func (dnsblActions) check(s string) (string, error) {
+	return choose("action", s, "reject", "quarantine", "fact")
 }
 
 func (delimiters) check(s string) (string, error) {

@@ -245,7 +245,8 @@ func must(err error) {
 // Clone is a copy that shares nothing with c.
 func (c *Config) Clone() *Config {
 	n := *c
-	n.Listeners, n.Routes, n.Milters = slices.Clone(c.Listeners), slices.Clone(c.Routes), slices.Clone(c.Milters)
+	n.Listeners, n.Routes = slices.Clone(c.Listeners), slices.Clone(c.Routes)
+	n.Milters, n.DNSBLs = slices.Clone(c.Milters), slices.Clone(c.DNSBLs)
 	for _, k := range Keys() {
 		for _, p := range k.places(&n) {
 			switch v := reflect.ValueOf(p).Elem(); {
