@@ -103,9 +103,9 @@ func nothing(q question, got *dns.Msg, keep time.Duration) answer {
 	if !found {
 		keep = min(keep, brokenFor)
 	}
-	what := "no such record"
+	err := &net.DNSError{Err: "no such record", Name: q.name, IsNotFound: true}
 	if got.Rcode == dns.RcodeNameError {
-		what = "no such name"
+		err.Err, err.UnwrapErr = ErrNXDomain.Error(), ErrNXDomain
 	}
-	return answer{keep: keep, err: &net.DNSError{Err: what, Name: q.name, IsNotFound: true}}
+	return answer{keep: keep, err: err}
 }

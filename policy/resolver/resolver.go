@@ -5,6 +5,7 @@ package resolver
 
 import (
 	"context"
+	"errors"
 	"net"
 )
 
@@ -21,6 +22,10 @@ type Resolver interface {
 	// LookupAddr takes an address and returns names with their last dot.
 	LookupAddr(ctx context.Context, addr string) ([]string, error)
 }
+
+// ErrNXDomain is within the error of a Cache when there is no such name, nor any
+// below it (RFC 8020), and not only no such record. *net.Resolver does not tell.
+var ErrNXDomain = errors.New("no such name")
 
 var (
 	_ Resolver = (*net.Resolver)(nil)

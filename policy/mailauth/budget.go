@@ -1,0 +1,97 @@
+package mailauth
+
+import (
+	"context"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/incoming-mx/incoming/policy/resolver"
+)
+
+// budgeted asks a resolver and bounds the time in which one message waits for it:
+// the clock runs while at least one question is open, so that what is asked side by
+// side costs once, and a text that takes long to arrive costs nothing.
+type budgeted struct {
+	resolver resolver.Resolver
+
+	mu    sync.Mutex
+	left  time.Duration
+	open  int
+	since time.Time // when open left zero
+}
+
+func newBudget(r resolver.Resolver, budget time.Duration) *budgeted {
+	return &budgeted{resolver: r, left: budget}
+}
+
+// begin is a ctx for one question, and what ends it.
+func (b *budgeted) begin(ctx context.Context) (context.Context, func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	if b.open == 0 {
+		b.since = now
+	}
+	b.open++
+	ctx, cancel := context.WithDeadline(ctx, b.since.Add(b.left))
+	return ctx, func() {
+		cancel()
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.open--; b.open == 0 {
+			b.left -= time.Since(b.since)
+		}
+	}
+}
+
+// ask asks within the budget. A resolver's answer that came because the time was up
+// is no answer.
+func ask[T any](ctx context.Context, b *budgeted, name string, question func(context.Context) (T, error)) (T, error) {
+	ctx, end := b.begin(ctx)
+	defer end()
+	if ctx.Err() == nil {
+		got, err := question(ctx)
+		if err == nil || ctx.Err() == nil {
+			return got, passing(err, name)
+		}
+	}
+	var none T
+	return none, &net.DNSError{Err: "no answer in the time that a message may wait for the DNS", Name: name, IsTimeout: true, IsTemporary: true}
+}
+
+// passing makes every error but "there is nothing" one that passes, for what cannot
+// be told now is neither a yes nor a no.
+func passing(err error, name string) error {
+	if err == nil || notFound(err) {
+		return err
+	}
+	dns := net.DNSError{Err: err.Error(), Name: name}
+	if e, ok := err.(*net.DNSError); ok {
+		dns = *e
+	}
+	dns.IsTemporary = true
+	return &dns
+}
+
+func (b *budgeted) LookupTXT(ctx context.Context, name string) ([]string, error) {
+	return ask(ctx, b, name, func(ctx context.Context) ([]string, error) { return b.resolver.LookupTXT(ctx, name) })
+}
+
+func (b *budgeted) LookupMX(ctx context.Context, name string) ([]*net.MX, error) {
+	return ask(ctx, b, name, func(ctx context.Context) ([]*net.MX, error) { return b.resolver.LookupMX(ctx, name) })
+}
+
+func (b *budgeted) LookupIPAddr(ctx context.Context, host string) ([]net.IPAddr, error) {
+	return ask(ctx, b, host, func(ctx context.Context) ([]net.IPAddr, error) { return b.resolver.LookupIPAddr(ctx, host) })
+}
+
+func (b *budgeted) LookupAddr(ctx context.Context, addr string) ([]string, error) {
+	return ask(ctx, b, addr, func(ctx context.Context) ([]string, error) { return b.resolver.LookupAddr(ctx, addr) })
+}
+
+// notFound reports whether err is the DNS's word that there is nothing.
+func notFound(err error) bool {
+	dns, ok := err.(*net.DNSError)
+	return ok && dns.IsNotFound
+}

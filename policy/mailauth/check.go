@@ -1,0 +1,100 @@
+package mailauth
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"sync"
+
+	"github.com/incoming-mx/incoming/header"
+	"github.com/incoming-mx/incoming/policy"
+	"github.com/incoming-mx/incoming/smtp"
+)
+
+// check is the work on one message. Its goroutines end by themselves when the DNS
+// has answered or the budget is used up, and with the ctx of the tap at the latest.
+type check struct {
+	ctx    context.Context // of the tap, so of the transaction: Write has none
+	dns    *budgeted
+	peer   netip.Addr
+	helo   string
+	from   smtp.Path
+	begun  sync.WaitGroup
+	spf    []SPF
+	iprev  IPRev
+	warmed bool
+}
+
+// newCheck begins with SPF and iprev, which need the envelope alone.
+func newCheck(ctx context.Context, v *Verifier, t *policy.Transaction) *check {
+	c := &check{ctx: ctx, dns: newBudget(v.opts.Resolver, v.opts.Budget), peer: t.Peer.Addr().Unmap(), helo: t.Hello,
+		from: t.From}
+	identities := c.identities()
+	c.spf = make([]SPF, len(identities))
+	for i, id := range identities {
+		c.begun.Go(func() { c.spf[i] = c.checkSPF(ctx, id) })
+	}
+	c.begun.Go(func() { c.iprev = c.checkIPRev(ctx) })
+	return c
+}
+
+// Write implements io.Writer: the text is read when it is whole.
+func (c *check) Write(p []byte) (int, error) { return len(p), nil }
+
+// prefetch asks what will be asked when the text is whole: the resolver remembers.
+func (c *check) prefetch(h header.Header) {
+	if c.warmed {
+		return
+	}
+	c.warmed = true
+	names := make(map[string]bool)
+	for _, s := range signatures(h) {
+		if s.domain != "" && s.selector != "" {
+			names[s.selector+"._domainkey."+s.domain] = true
+		}
+	}
+	if author, _ := authorDomain(h); author != "" {
+		names["_dmarc."+author] = true
+	}
+	for name := range names {
+		c.begun.Go(func() {
+			_, _ = c.dns.LookupTXT(c.ctx, name) // whoever needs it asks again, and is told what is wrong
+		})
+	}
+}
+
+// results waits for what was begun and does the rest.
+func (c *check) results(ctx context.Context, t *policy.Transaction) (*Results, error) {
+	author, why := authorDomain(t.Header)
+	walk := newWalker(c.dns)
+	var found discovery
+	c.begun.Go(func() {
+		if author != "" {
+			found = walk.discover(ctx, author)
+		}
+	})
+	keys, err := c.verifyDKIM(ctx, t)
+	c.begun.Wait()
+	if err != nil {
+		return nil, err
+	}
+	r := &Results{SPF: c.spf, DKIM: keys, IPRev: c.iprev}
+	r.DMARC, r.From = walk.evaluate(ctx, author, why, found, r)
+	return r, nil
+}
+
+// identities is what SPF is asked about, the one that counts first.
+func (c *check) identities() []SPF {
+	helo := SPF{Identity: Helo}
+	if d := domainOf(c.helo); strings.Contains(d, ".") {
+		helo.Domain = d
+	}
+	if c.from.Domain == "" {
+		return []SPF{helo}
+	}
+	from := SPF{Identity: MailFrom, Domain: domainOf(c.from.Domain)}
+	if helo.Domain == "" || helo.Domain == from.Domain {
+		return []SPF{from}
+	}
+	return []SPF{from, helo}
+}

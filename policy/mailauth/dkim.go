@@ -1,0 +1,183 @@
+package mailauth
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/emersion/go-msgauth/dkim"
+
+	"github.com/incoming-mx/incoming/header"
+	"github.com/incoming-mx/incoming/policy"
+)
+
+const (
+	// maxSignatures is how many signatures are looked at, the topmost.
+	maxSignatures = 8
+	// maxBlank is the longest run of blank lines, in octets, that is hashed: a
+	// verifier must hold them back until it knows whether the text ends there
+	// (RFC 6376 §3.4.3).
+	maxBlank = 64 << 10
+)
+
+// signature is what one DKIM-Signature field says of itself.
+type signature struct {
+	domain, selector, start string
+	weak                    string // why it is not taken for a pass, whatever it verifies
+}
+
+// signatures reads the first maxSignatures of a header.
+func signatures(h header.Header) []signature {
+	var all []signature
+	for f := range h.Fields() {
+		if len(all) < maxSignatures && strings.EqualFold(f.Name, "DKIM-Signature") {
+			all = append(all, readSignature(f.Value()))
+		}
+	}
+	return all
+}
+
+func readSignature(value string) signature {
+	var s signature
+	for tag := range strings.SplitSeq(value, ";") {
+		name, v, _ := strings.Cut(tag, "=")
+		v = strings.Join(strings.Fields(v), "")
+		switch strings.TrimSpace(name) {
+		case "d":
+			s.domain = domainOf(v)
+		case "s":
+			s.selector = domainOf(v)
+		case "b":
+			s.start = reason(v[:min(len(v), 8)])
+		case "l":
+			s.weak = "l= leaves what follows unsigned"
+		case "a":
+			if strings.HasSuffix(strings.ToLower(v), "-sha1") {
+				s.weak = "SHA-1 (RFC 8301)"
+			}
+		}
+	}
+	return s
+}
+
+// verifyDKIM reads the text once and checks its signatures against it. The error is
+// that the text could not be read.
+func (c *check) verifyDKIM(ctx context.Context, t *policy.Transaction) ([]DKIM, error) {
+	found := signatures(t.Header)
+	if len(found) == 0 {
+		return nil, nil
+	}
+	text, err := t.Open()
+	if err != nil {
+		return nil, fmt.Errorf("mailauth: %w", err)
+	}
+	defer text.Close() // it was only read
+	in := &guard{}
+	if in.r, err = signedText(t.Header, text); err != nil {
+		return nil, fmt.Errorf("mailauth: %w", err)
+	}
+	verified, err := dkim.VerifyWithOptions(in, &dkim.VerifyOptions{MaxVerifications: maxSignatures,
+		LookupTXT: func(name string) ([]string, error) { return c.dns.LookupTXT(ctx, name) }})
+	if in.err != nil && !errors.Is(in.err, errBlank) {
+		return nil, fmt.Errorf("mailauth: %w", in.err)
+	}
+	results := make([]DKIM, len(found))
+	for i, s := range found {
+		results[i] = DKIM{Result: Neutral, Domain: s.domain, Selector: s.selector, Signature: s.start}
+		switch {
+		case in.err != nil:
+			results[i].Result, results[i].Reason = Policy, in.err.Error()
+		case i < len(verified) && verified[i] != nil:
+			results[i].judge(verified[i].Err, s.weak)
+		case err != nil:
+			results[i].Reason = reason(err.Error())
+		}
+	}
+	return results, nil
+}
+
+func (d *DKIM) judge(err error, weak string) {
+	if err != nil {
+		d.Reason = reason(strings.TrimPrefix(err.Error(), "dkim: "))
+	}
+	switch {
+	case dkim.IsTempFail(err):
+		d.Result = TempError
+	case weak != "":
+		d.Result, d.Reason = Policy, weak
+	case err == nil && d.Domain == "":
+		d.Result, d.Reason = PermError, "d= is no domain"
+	case err == nil:
+		d.Result = Pass
+	case dkim.IsPermFail(err):
+		d.Result = PermError
+	default:
+		d.Result = Fail
+	}
+}
+
+// signedText is the message for the library: the header fields as we read them, and
+// always an empty line before the body, which a message may lack.
+func signedText(h header.Header, text io.Reader) (io.Reader, error) {
+	var fields bytes.Buffer
+	size := 0
+	for f := range h.Fields() {
+		size = int(f.Offset) + len(f.Raw)
+		fields.Write(f.Raw)
+		if !bytes.HasSuffix(f.Raw, []byte("\n")) {
+			fields.WriteString("\r\n")
+		}
+	}
+	body := bufio.NewReaderSize(text, 32<<10)
+	if _, err := body.Discard(size); err != nil {
+		return nil, err
+	}
+	if start, err := body.Peek(2); err != nil && err != io.EOF {
+		return nil, err
+	} else if bytes.HasPrefix(start, []byte("\r\n")) {
+		_, _ = body.Discard(2) // they are in the buffer
+	} else if bytes.HasPrefix(start, []byte("\n")) {
+		_, _ = body.Discard(1)
+	}
+	fields.WriteString("\r\n")
+	return io.MultiReader(&fields, body), nil
+}
+
+var errBlank = errors.New("more blank lines in a row than are checked")
+
+// guard reads r until a run of blank lines is too long, and keeps the error by which
+// it ended.
+type guard struct {
+	r   io.Reader
+	run int
+	err error
+}
+
+func (g *guard) Read(p []byte) (int, error) {
+	if g.err != nil {
+		return 0, g.err
+	}
+	n, err := g.r.Read(p)
+	if blank := bytes.TrimLeft(p[:n], "\r\n \t"); len(blank) == 0 {
+		g.run += n
+	} else {
+		// A run that begins and ends within p is shorter than p, which no
+		// reader here makes as long as maxBlank.
+		g.run += n - len(blank)
+		if g.run <= maxBlank {
+			g.run = len(p[:n]) - len(bytes.TrimRight(p[:n], "\r\n \t"))
+		}
+	}
+	if g.run > maxBlank {
+		g.err = errBlank
+		return 0, g.err
+	}
+	if err != nil && err != io.EOF {
+		g.err = err
+	}
+	return n, err
+}

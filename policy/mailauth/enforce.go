@@ -1,0 +1,84 @@
+package mailauth
+
+import (
+	"log/slog"
+	"strings"
+
+	"github.com/incoming-mx/incoming/policy"
+	"github.com/incoming-mx/incoming/smtp"
+)
+
+// What a refused client is told.
+var (
+	replyDMARC     = &smtp.Reply{Code: 550, Enhanced: smtp.EnhancedCode{5, 7, 1}, Text: "The domain in From asks for mail like this to be refused (DMARC)"}
+	replyTemperror = &smtp.Reply{Code: 451, Enhanced: smtp.EnhancedCode{4, 4, 3}, Text: "The DNS does not tell who may send for the domain in From, try again later"}
+)
+
+// judge decides what is done, writes it into the results, and is the policy's
+// answer.
+func (v *Verifier) judge(t *policy.Transaction, r *Results) error {
+	r.DMARC.Disposition = DoNothing
+	rule := ""
+	switch {
+	case r.DMARC.Result == TempError && r.From.Result != Pass && v.opts.DeferTemperror:
+		r.DMARC.Disposition, rule = DoDefer, "temperror"
+	case r.DMARC.Result == Fail && r.DMARC.Asked == DoQuarantine:
+		r.DMARC.Disposition, rule = DoQuarantine, "p=quarantine"
+	case r.DMARC.Result == Fail && r.DMARC.Asked == DoReject:
+		r.DMARC.Disposition, rule = DoReject, "p=reject"
+		if excuse := v.excuse(t, r); excuse != "" {
+			r.DMARC.Disposition, rule = DoQuarantine, "p=reject, "+excuse
+		}
+	}
+	var answer error
+	switch {
+	case r.DMARC.Disposition == DoDefer:
+		answer = replyTemperror
+	case !v.opts.Enforce:
+		return nil
+	case r.DMARC.Disposition == DoQuarantine:
+		answer = policy.Quarantine("DMARC: " + r.DMARC.Domain + " fails, " + rule)
+	case r.DMARC.Disposition == DoReject:
+		answer = replyDMARC
+	}
+	return policy.Because(answer, rule, slog.String("from", r.DMARC.Domain), slog.String("record", r.DMARC.Record),
+		slog.String("spf", string(r.SPF[0].Result)+" "+r.SPF[0].Domain), slog.String("dkim", summary(r.DKIM)))
+}
+
+// excuse is what speaks for a message that was forwarded, whose signature or path is
+// bound to break; "" when nothing does.
+func (v *Verifier) excuse(t *policy.Transaction, r *Results) string {
+	for _, d := range r.DKIM {
+		if d.Result == Pass {
+			return "signed by " + d.Domain
+		}
+	}
+	for _, name := range []string{"List-Id", "List-Post", "List-Unsubscribe", "Mailing-List"} {
+		if t.Header.Has(name) {
+			return "sent through a list"
+		}
+	}
+	peer := t.Peer.Addr().Unmap()
+	for _, p := range v.opts.Forwarders {
+		if p.Contains(peer) {
+			return "sent by a listed forwarder"
+		}
+	}
+	for _, d := range v.opts.ForwarderDomains {
+		if name := r.IPRev.Name; name != "" && (name == d || strings.HasSuffix(name, "."+d)) {
+			return "sent by a listed forwarder"
+		}
+	}
+	return ""
+}
+
+func summary(all []DKIM) string {
+	if len(all) == 0 {
+		return string(None)
+	}
+	each := make([]string, len(all))
+	for i, d := range all {
+		each[i] = string(d.Result) + " " + d.Domain
+	}
+	return strings.Join(each, ", ")
+}
