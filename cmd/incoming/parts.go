@@ -17,6 +17,7 @@ import (
 	"github.com/incoming-mx/incoming/delivery/maildir"
 	"github.com/incoming-mx/incoming/delivery/webhook"
 	"github.com/incoming-mx/incoming/policy"
+	"github.com/incoming-mx/incoming/policy/mailauth"
 	"github.com/incoming-mx/incoming/policy/recipients"
 	"github.com/incoming-mx/incoming/policy/resolver"
 	"github.com/incoming-mx/incoming/proxyproto"
@@ -138,6 +139,8 @@ func (p *parts) policy(name string, cfg *config.Config, old *parts, log *slog.Lo
 		return policy.RequireTLS(), nil
 	case "require_hello":
 		return policy.RequireHello(), nil
+	case "mailauth":
+		return p.mailauth(cfg, old)
 	case "max_size":
 		return policy.MaxSize(cfg.MaxSize.Size.N), nil
 	case "max_recipients":
@@ -189,6 +192,20 @@ func recipientsOf(cfg *config.Config, log *slog.Logger) (policy.Policy, error) {
 		o.Delimiters, o.NoDelimiters = "", true
 	}
 	return recipients.New(sources, o), nil
+}
+
+func (p *parts) mailauth(cfg *config.Config, old *parts) (policy.Policy, error) {
+	dns, err := p.resolver(cfg, old)
+	if err != nil {
+		return nil, err
+	}
+	m := cfg.MailAuth
+	o := mailauth.Options{Resolver: dns, AuthservID: m.AuthservID.String(), Budget: m.Budget.D, Enforce: m.Enforce,
+		Forwarders: prefixes(m.Forwarders), DeferTemperror: m.Temperror.String() == "tempfail"}
+	for _, d := range m.ForwarderDomains {
+		o.ForwarderDomains = append(o.ForwarderDomains, d.String())
+	}
+	return mailauth.New(o)
 }
 
 // resolver is what policies ask the DNS by: one for all of them, made when the

@@ -30,8 +30,9 @@ type Options struct {
 	// AuthservID is the name under which the Authentication-Results field is
 	// signed, and of which forged fields are removed (the server's hostname).
 	AuthservID string
-	// Budget is the time that one message may wait for the DNS in all (8 s).
-	// What is not known by then is a temperror.
+	// Budget is the time that one message may wait for the DNS in all (8 s);
+	// negative is no bound but that of any policy. What is not known by then is a
+	// temperror.
 	Budget time.Duration
 
 	// Enforce lets a message feel what its author's domain asks for (no). One that
@@ -70,8 +71,11 @@ func New(o Options) (*Verifier, error) {
 	if o.Resolver == nil {
 		return nil, errors.New("mailauth: no resolver to ask")
 	}
-	if o.Budget <= 0 {
+	switch {
+	case o.Budget == 0:
 		o.Budget = 8 * time.Second
+	case o.Budget < 0:
+		o.Budget = 24 * time.Hour
 	}
 	o.Forwarders = slices.Clone(o.Forwarders)
 	domains := make([]string, len(o.ForwarderDomains))

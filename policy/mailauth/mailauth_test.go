@@ -61,7 +61,7 @@ func TestWhatIsFoundStandsInTheFieldOnTop(t *testing.T) {
 	if got.field() != want || got.From.Result != None || got.reply != nil {
 		t.Errorf("got\n%s\nwant\n%s", got.field(), want)
 	}
-	// A01 of another kind: what a peer chose is never an escape from the field.
+	// What a peer chose is never an escape from the field.
 	got = send(t, Options{Resolver: zone{}}, letter{peer: "192.0.2.1", helo: "x;y=\"z\"", from: "a@b\x01c;d", text: "DKIM-Signature: d=a;s=b;b=\"\\;(\x00)\u00fc\nFrom: a@b.example\n\n"})
 	for line := range strings.Lines(got.field()) {
 		if strings.ContainsAny(strings.TrimSuffix(line, "\r\n"), "\r\n\x00\x01") || !strings.Contains(line, "=") && !strings.HasPrefix(line, "Auth") {

@@ -222,6 +222,7 @@ func (c *Config) PolicyOrder() []string {
 		"max_recipients": c.MaxRecipients.Count.N > 0,
 		"dnsbl":          len(c.DNSBLs) > 0,
 		"recipients":     c.Recipients != nil,
+		"mailauth":       c.MailAuth.Set(),
 		"milter":         len(c.Milters) > 0,
 	}
 	for _, name := range PolicyNames() {

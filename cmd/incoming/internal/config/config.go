@@ -30,6 +30,7 @@ type Config struct {
 	Webhook       Webhook       `toml:"webhook"`
 	Command       Command       `toml:"command"`
 	DNS           DNS           `toml:"dns"`
+	MailAuth      MailAuth      `toml:"mailauth"`
 	Lookup        Lookup        `toml:"recipient_lookup"`
 	RateLimit     RateLimit     `toml:"rate_limit"`
 	AccessList    AccessList    `toml:"access_list"`
@@ -137,6 +138,21 @@ type Webhook struct {
 // Command is [command].
 type Command struct {
 	Argv []string `toml:"argv"`
+}
+
+// MailAuth is [mailauth].
+type MailAuth struct {
+	Enforce          bool      `toml:"enforce"`
+	Temperror        Temperror `toml:"temperror"`
+	AuthservID       Hostname  `toml:"authserv_id"`
+	Forwarders       []Network `toml:"forwarders"`
+	ForwarderDomains []Domain  `toml:"forwarder_domains"`
+	Budget           Duration  `toml:"budget"`
+}
+
+// Set reports whether any of it is set to what is no default.
+func (m MailAuth) Set() bool {
+	return m.Enforce || m.Temperror.String() == "tempfail" || m.AuthservID.String() != "" || m.Forwarders != nil || m.ForwarderDomains != nil
 }
 
 // DNS is [dns].

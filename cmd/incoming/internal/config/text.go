@@ -73,6 +73,9 @@ type (
 	// OnFailure is what becomes of mail when a filter fails: tempfail, accept,
 	// reject.
 	OnFailure = Word[failureActions]
+	// Temperror is what becomes of mail about which the DNS does not tell: accept,
+	// tempfail.
+	Temperror = Word[temperrors]
 	// LogFormat is text or json.
 	LogFormat = Word[logFormats]
 	// LogLevel is debug, info, warn or error.
@@ -108,6 +111,7 @@ type (
 	policies     struct{}
 	newlines     struct{}
 	formats      struct{}
+	temperrors   struct{}
 	logFormats   struct{}
 	logLevels    struct{}
 	logAddresses struct{}
@@ -170,10 +174,14 @@ func (tlsVersions) check(s string) (string, error) {
 // PolicyNames is the built-in policies, in the order they are asked when the
 // configuration sets one up without naming it.
 func PolicyNames() []string {
-	return []string{"access_list", "rate_limit", "require_tls", "require_hello", "max_size", "max_recipients", "dnsbl", "recipients", "milter"}
+	return []string{"access_list", "rate_limit", "require_tls", "require_hello", "max_size", "max_recipients", "dnsbl", "recipients", "mailauth", "milter"}
 }
 
 func (policies) check(s string) (string, error) { return choose("policy", s, PolicyNames()...) }
+
+func (temperrors) check(s string) (string, error) {
+	return choose("answer to trouble with the DNS", s, "accept", "tempfail")
+}
 
 func (newlines) check(s string) (string, error) {
 	return choose("treatment of bare line ends", s, "repair", "reject")
