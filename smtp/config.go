@@ -64,9 +64,9 @@ type Config struct {
 	// connection's goroutine.
 	OnConnect   func(*Conn) // first of all: before a handshake or any octet
 	OnRefused   func(*Conn, Refusal)
-	OnLimit     func(c *Conn, limit string, use, max int64) // limit is an option's key: "limits.commands"
-	OnSmuggling func(c *Conn, what string)                  // as telemetry.SmugglingBlocked.What
-	OnHandshake func(c *Conn, state *tls.ConnectionState, took time.Duration, err error)
+	OnLimit     func(c *Conn, limit string, use, max int64)                              // limit is an option's key: "limits.commands"
+	OnSmuggling func(c *Conn, what string)                                               // as telemetry.SmugglingBlocked.What
+	OnHandshake func(c *Conn, state *tls.ConnectionState, took time.Duration, err error) // not with TLSImplicit for a peer that leaves without a word
 	OnPanic     func(c *Conn, where string, value any, stack []byte)
 	OnDialogue  func(c *Conn, fromPeer bool, line string) // without message text and line end
 	OnClosed    func(*Conn, Closing)

@@ -42,6 +42,7 @@ type wire struct {
 	// has used up all that it has.
 	length uint16 // of the record's body still to come; the last two octets of its header while that comes
 	header uint8  // octets of it that have come
+	heard  bool   // an octet has come, of whatever
 	from   uint8
 	to     uint8  // ahead[from:to] was read ahead, and is to be given first
 	whole  uint32 // whole records given and not used yet; a few may be used already
@@ -103,6 +104,7 @@ func (w *wire) established() {
 
 // pass counts the records that end in p.
 func (w *wire) pass(p []byte) {
+	w.heard = w.heard || len(p) > 0
 	for len(p) > 0 {
 		for w.header < recordHeader && len(p) > 0 {
 			w.length = w.length<<8 | uint16(p[0])

@@ -88,6 +88,11 @@ func (c *Conn) shakeHands(s *secured, began time.Duration) answer {
 	case errors.Is(err, os.ErrDeadlineExceeded) && !drained:
 		err = fmt.Errorf("smtp: no handshake in time: timeouts.tls: %w", err)
 	}
+	if err != nil && c.cfg.TLSMode == TLSImplicit && !s.wire.heard {
+		if a := c.broken(err); a.close == closedEOF || a.close == closedReset {
+			return a // who left without a word has not tried: a balancer that looks whether we are there
+		}
+	}
 	if c.cfg.OnHandshake != nil {
 		state := s.ConnectionState()
 		c.cfg.OnHandshake(c, &state, c.now()-began, err)

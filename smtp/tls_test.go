@@ -234,6 +234,47 @@ func TestPipelinedStartTLSInTheNextSegment(t *testing.T) {
 	}
 }
 
+// TestWhoLeavesWithoutAWordHasTriedNoHandshake: C03. A balancer that looks whether a
+// listener with TLS from the first octet is there is no failure of TLS; who began
+// and left is.
+func TestWhoLeavesWithoutAWordHasTriedNoHandshake(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name, says string
+		reset      bool
+		reason     string
+		tried      bool
+	}{
+		{"closes", "", false, "eof", false},
+		{"resets", "", true, "reset", false},
+		{"begins and closes", "\x16", false, "tls", true},
+		{"begins and resets", "\x16\x03\x01", true, "tls", true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			var end Closing
+			tried := false
+			nc, served := serveOne(t, &Config{TLSMode: TLSImplicit, TLS: testTLS(t), OnClosed: func(_ *Conn, c Closing) { end = c },
+				OnHandshake: func(*Conn, *tls.ConnectionState, time.Duration, error) { tried = true }}, &fake{})
+			if _, err := io.WriteString(nc, tc.says); err != nil {
+				t.Fatal(err)
+			}
+			if tc.reset {
+				if err := nc.SetLinger(0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := nc.Close(); err != nil {
+				t.Fatal(err)
+			}
+			<-served
+			if tried != tc.tried || end.Reason != tc.reason {
+				t.Errorf("tried %v, ended %+v", tried, end)
+			}
+		})
+	}
+}
+
 // TestNoSplitBehindStartTLSIsObeyed: T01 and T08. Wherever what was sent behind
 // STARTTLS is cut, it is refused with it or taken for a handshake that fails;
 // no octet of it is a command.
