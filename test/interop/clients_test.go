@@ -25,6 +25,7 @@ import (
 type client struct {
 	name  string
 	needs []string // programs that must be installed
+	ways  []security
 	// ready makes it fit to send, once.
 	ready func(t *testing.T, s *stage) sender
 	// cannot tells by kind what it has no way to send, and why: it is tried, and
@@ -44,24 +45,34 @@ func at(send sender) func(*testing.T, *stage) sender {
 }
 
 func clients() []client {
-	noUTF8 := func(what string) map[string]string {
-		return map[string]string{"UTF-8": "550 5.6.7: " + what}
-	}
-	return []client{
-		{name: "swaks", needs: []string{"swaks"}, ready: at(swaks), cannot: noUTF8("swaks has no SMTPUTF8, it sends the address without asking")},
-		{name: "curl", needs: []string{"curl"}, ready: at(curl)},
+	return append([]client{
+		{name: "swaks", ways: ways, needs: []string{"swaks"}, ready: at(swaks), cannot: swaksCannot},
+		{name: "curl", ways: ways, needs: []string{"curl"}, ready: at(curl)},
 		// By its manual msmtp adds Message-ID, Date and From where they are
 		// missing, and takes out Bcc: no message here gives it a reason to.
-		{name: "msmtp", needs: []string{"msmtp"}, ready: at(msmtp), cannot: noUTF8("msmtp has no SMTPUTF8, it sends the address without asking")},
+		{name: "msmtp", ways: ways, needs: []string{"msmtp"}, ready: at(msmtp), cannot: msmtpCannot},
 		// RFC 5321 §4.4: a relay puts a Received field on top.
-		{name: "Postfix", needs: []string{"postfix"}, ready: relay, onTop: postfixReceived},
-		{name: "smtplib", needs: []string{"python3"}, ready: at(smtplib)},
-		{name: "nodemailer", needs: []string{"node", "npm"}, ready: nodemailer},
-		{name: "net/smtp", ready: at(netSMTP)},
-		{name: "incoming send", ready: at(ours)},
-		{name: "BDAT", ready: at(bdat), chunks: true},
+		{name: "Postfix", ways: ways, needs: []string{"postfix"}, ready: relay, onTop: postfixReceived},
+		{name: "smtplib", ways: ways, needs: []string{"python3"}, ready: at(smtplib)},
+		{name: "nodemailer", ways: ways, needs: []string{"node", "npm"}, ready: nodemailer},
+		{name: "net/smtp", ways: ways, ready: at(netSMTP)},
+		{name: "incoming send", ways: ways, ready: at(ours)},
+		{name: "BDAT", ways: ways, ready: at(bdat), chunks: true},
+	}, localClients()...)
+}
+
+// localClients is those that speak LMTP.
+func localClients() []client {
+	return []client{
+		{name: "swaks LMTP", ways: local, needs: []string{"swaks"}, ready: at(swaks), cannot: swaksCannot},
+		{name: "Postfix LMTP", ways: local, needs: []string{"postfix"}, ready: relay, onTop: postfixReceived},
+		{name: "smtplib LMTP", ways: local, needs: []string{"python3"}, ready: at(smtplib)},
+		{name: "incoming LMTP", ways: local, ready: at(ours)},
 	}
 }
+
+var swaksCannot = map[string]string{"UTF-8": "550 5.6.7: swaks has no SMTPUTF8, it sends the address without asking"}
+var msmtpCannot = map[string]string{"UTF-8": "550 5.6.7: msmtp has no SMTPUTF8, it sends the address without asking"}
 
 // missing is the first program it needs that is not installed.
 func (c client) missing() string {
@@ -101,13 +112,21 @@ func swaks(t *testing.T, to target, m message, file string) error {
 	if err := os.WriteFile(file, bytes.TrimSuffix(m.text, []byte("\r\n")), 0o600); err != nil {
 		return err
 	}
-	args := []string{"--server", to.addr, "--helo", "client.example.net", "--from", orNull(m.from),
+	args := []string{"--helo", "client.example.net", "--from", orNull(m.from),
 		"--to", strings.Join(m.to, ","), "--data", "@" + file, "--suppress-data"}
 	switch to.mode {
 	case starttls:
 		args = append(args, "--tls", "--tls-verify", "--tls-ca-path", to.ca)
 	case implicit:
 		args = append(args, "--tls-on-connect", "--tls-verify", "--tls-ca-path", to.ca)
+	}
+	if to.mode.local() {
+		args = append(args, "--protocol", "LMTP")
+	}
+	if to.mode == lmtpUnix {
+		args = append(args, "--socket", to.addr)
+	} else {
+		args = append(args, "--server", to.addr)
 	}
 	return command(t, nil, "swaks", args...)
 }
@@ -154,7 +173,11 @@ type job struct {
 func script(t *testing.T, to target, m message, file, program string, args ...string) error {
 	t.Helper()
 	j := job{TLS: to.mode, CA: to.ca, ServerName: daemon.Hostname, From: m.from, To: m.to, UTF8: m.utf8, File: file}
-	j.Host, j.Port = to.host()
+	if to.mode == lmtpUnix {
+		j.Host = to.addr
+	} else {
+		j.Host, j.Port = to.host()
+	}
 	text, err := json.Marshal(j)
 	if err != nil {
 		return err
@@ -191,8 +214,15 @@ func nodemailer(t *testing.T, _ *stage) sender {
 
 // ours is the daemon's own tool.
 func ours(t *testing.T, to target, m message, file string) error {
-	args := []string{"send", "--server", to.addr, "--from", orNull(m.from)}
-	if to.mode != clear {
+	server := to.addr
+	if to.mode == lmtpUnix {
+		server = "unix:" + server
+	}
+	args := []string{"send", "--server", server, "--from", orNull(m.from)}
+	switch {
+	case to.mode.local():
+		args = append(args, "--lmtp")
+	case to.mode.encrypted():
 		args = append(args, "--tls", string(to.mode), "--insecure")
 	}
 	for _, rcpt := range m.to {
@@ -204,7 +234,7 @@ func ours(t *testing.T, to target, m message, file string) error {
 // netSMTP is Go's net/smtp, which asks for BODY=8BITMIME and SMTPUTF8 wherever
 // they are offered.
 func netSMTP(t *testing.T, to target, m message, _ string) error {
-	var d net.Dialer
+	d := net.Dialer{LocalAddr: to.from}
 	nc, err := d.DialContext(t.Context(), "tcp", to.addr)
 	if err != nil {
 		return err

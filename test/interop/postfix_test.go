@@ -39,12 +39,25 @@ func relay(t *testing.T, s *stage) sender {
 		}
 	}
 	inlets, master := make(map[security]string), postfixServices
-	for _, mode := range ways {
+	outlets := map[security]string{
+		clear:    "smtp -o smtp_tls_security_level=none",
+		starttls: "smtp -o smtp_tls_security_level=verify",
+		implicit: "smtp -o smtp_tls_security_level=verify -o smtp_tls_wrappermode=yes",
+		lmtp:     "lmtp -o lmtp_tls_security_level=none",
+		lmtpUnix: "lmtp -o lmtp_tls_security_level=none",
+	}
+	for mode, outlet := range outlets {
 		inlets[mode] = free(t)
-		options := map[security]string{clear: "none", starttls: "verify", implicit: "verify -o smtp_tls_wrappermode=yes"}[mode]
-		host, port, _ := net.SplitHostPort(s.addr[mode])
-		master += fmt.Sprintf("%s inet n - n - - smtpd -o content_filter=%s:[%s]:%s\n", inlets[mode], mode, host, port)
-		master += fmt.Sprintf("%s unix - - n - - smtp -o smtp_tls_security_level=%s\n", mode, options)
+		next := "unix:" + s.addr[mode]
+		if mode != lmtpUnix {
+			host, port, _ := net.SplitHostPort(s.addr[mode])
+			next = fmt.Sprintf("[%s]:%s", host, port)
+		}
+		if mode == lmtp {
+			next = "inet:" + next
+		}
+		master += fmt.Sprintf("%s inet n - n - - smtpd -o content_filter=by-%s:%s\n", inlets[mode], mode, next)
+		master += fmt.Sprintf("by-%s unix - - n - - %s\n", mode, outlet)
 	}
 	conf := filepath.Join(dir, "conf")
 	for name, text := range map[string]string{
@@ -93,6 +106,7 @@ message_size_limit = 60000000
 smtpd_recipient_limit = 1000
 default_destination_recipient_limit = 1000
 smtp_line_length_limit = 0
+lmtp_line_length_limit = 0
 smtp_tls_CAfile = AUTHORITY
 smtp_tls_verify_cert_match = SERVER
 `

@@ -27,16 +27,30 @@ const (
 	clear    security = "clear"
 	starttls security = "starttls"
 	implicit security = "implicit"
+	lmtp     security = "lmtp"      // in clear
+	lmtpUnix security = "lmtp-unix" // the same by a unix socket
 )
 
-// ways is all of them.
-var ways = []security{clear, starttls, implicit}
+// ways is those of SMTP, and local those of LMTP.
+var (
+	ways  = []security{clear, starttls, implicit}
+	local = []security{lmtp, lmtpUnix}
+)
+
+// encrypted reports whether it has TLS.
+func (w security) encrypted() bool { return w == starttls || w == implicit }
+
+// local reports whether it is LMTP.
+func (w security) local() bool { return w == lmtp || w == lmtpUnix }
 
 // stage is the daemon and what it delivers.
 type stage struct {
 	site *daemon.Site
-	addr map[security]string
-	ca   string // a file
+	dir  string
+	addr map[security]string // of lmtpUnix a path
+	ca   string              // files
+	cert string
+	key  string
 	tls  *tls.Config
 
 	mu    sync.Mutex
@@ -48,6 +62,7 @@ type stage struct {
 type target struct {
 	addr string
 	mode security
+	from net.Addr // where the client is to connect from; nil for anywhere
 	*stage
 }
 
@@ -58,32 +73,64 @@ func (d target) host() (host string, port int) {
 	return host, port
 }
 
+// newStage is one without a daemon yet.
+func newStage(t *testing.T) *stage {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "incoming-interop-") // short enough for a unix socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })  // a test run leaves at worst some files
+	if err := os.Chmod(dir, 0o755); err != nil { // Postfix's processes are other users
+		t.Fatal(err)
+	}
+	ca := testcert.NewCA(t)
+	s := &stage{site: daemon.NewSite(t), dir: dir, ca: filepath.Join(dir, "ca.pem"), tls: ca.ClientConfig(daemon.Hostname),
+		files: make(map[string][]string), seen: make(map[string]bool)}
+	s.cert, s.key = ca.Issue(t, testcert.Options{Names: []string{daemon.Hostname, "127.0.0.1"}}).WriteFiles(t, dir)
+	s.write(t, "ca.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Cert.Raw})))
+	s.site.Listen = nil
+	return s
+}
+
+// write makes a file, and returns its path.
+func (s *stage) write(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(s.dir, name)
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// domains is what is accepted: the second is written in A-labels here, and in its
+// own letters by most clients.
+const domains = "domains = [\"example.org\", \"xn--bcher-kva.example\"]\n"
+
+// listener is a listener's table.
+func (s *stage) listener(address, tls, more string) string {
+	text := fmt.Sprintf("[[listener]]\naddress = %q\ntls = %q\n%s\n", address, tls, more)
+	if tls != "disabled" {
+		text += fmt.Sprintf("cert = %q\nkey = %q\n", s.cert, s.key)
+	}
+	return text
+}
+
+// begin starts a daemon that can be spoken to in every way.
 func begin(t *testing.T) (*stage, *daemon.Daemon) {
 	t.Helper()
-	dir := t.TempDir()
-	ca := testcert.NewCA(t)
-	cert, key := ca.Issue(t, testcert.Options{Names: []string{daemon.Hostname, "127.0.0.1"}}).WriteFiles(t, dir)
-	s := &stage{site: daemon.NewSite(t), ca: filepath.Join(dir, "ca.pem"), tls: ca.ClientConfig(daemon.Hostname),
-		files: make(map[string][]string), seen: make(map[string]bool)}
-	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Cert.Raw})
-	// The domain is written in A-labels here, and in its own letters by most clients.
-	text := "domains = [\"example.org\", \"xn--bcher-kva.example\"]\n"
-	for _, mode := range []string{"optional", "implicit"} {
-		text += fmt.Sprintf("[[listener]]\nname = %q\naddress = \"127.0.0.1:0\"\ntls = %q\ncert = %q\nkey = %q\n", mode, mode, cert, key)
-	}
-	conf := filepath.Join(dir, "incoming.toml")
-	for file, content := range map[string][]byte{s.ca: authority, conf: []byte(text)} {
-		if err := os.WriteFile(file, content, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s.site.Listen = nil
-	d := s.site.Start(t, "--config", conf)
+	s := newStage(t)
+	socket := filepath.Join(s.dir, "lmtp.sock")
+	d := s.site.Start(t, "--config", s.write(t, "incoming.toml", domains+
+		s.listener("127.0.0.1:0", "optional", `name = "mx"`)+
+		s.listener("127.0.0.1:0", "implicit", `name = "mxs"`)+
+		s.listener("127.0.0.1:0", "disabled", "name = \"lmtp\"\nprotocol = \"lmtp\"")+
+		s.listener("unix:"+socket, "disabled", "name = \"socket\"\nprotocol = \"lmtp\"\nsocket_mode = \"0666\"")))
 	at := d.Listening(t)
-	if len(at) != 2 {
+	if len(at) != 3 {
 		t.Fatalf("it listens on %q", at)
 	}
-	s.addr = map[security]string{clear: at[0], starttls: at[0], implicit: at[1]}
+	s.addr = map[security]string{clear: at[0], starttls: at[0], implicit: at[1], lmtp: at[2], lmtpUnix: socket}
 	return s, d
 }
 
@@ -186,7 +233,7 @@ func envelope(t *testing.T, whole []byte, m message, mode security) (rest []byte
 	received := next("Received")
 	_, with, _ := strings.Cut(received, " with ")
 	protocol, _, _ := strings.Cut(with, " ")
-	if strings.HasSuffix(protocol, "SMTPS") != (mode != clear) || m.utf8 && !strings.HasPrefix(protocol, "UTF8") {
+	if strings.HasSuffix(protocol, "S") != mode.encrypted() || strings.Contains(protocol, "LMTP") != mode.local() || m.utf8 && !strings.HasPrefix(protocol, "UTF8") {
 		t.Errorf("by %s it came with %s: %s", mode, protocol, received)
 	}
 	return whole

@@ -6,7 +6,9 @@ with open(job["file"], "rb") as f:
     text = f.read()
 context = ssl.create_default_context(cafile=job["ca"] or None)
 options = {"local_hostname": "client.example.net", "timeout": 60}
-if job["tls"] == "implicit":
+if job["tls"].startswith("lmtp"):
+    client = smtplib.LMTP(job["host"], job["port"], local_hostname="client.example.net")
+elif job["tls"] == "implicit":
     client = smtplib.SMTP_SSL(job["host"], job["port"], context=context, **options)
 else:
     client = smtplib.SMTP(job["host"], job["port"], **options)
@@ -16,5 +18,10 @@ with client:
     client.ehlo()
     params = ["BODY=8BITMIME"] + (["SMTPUTF8"] if job["utf8"] else [])
     refused = client.sendmail(job["from"], job["to"], text, mail_options=params)
+    if job["tls"].startswith("lmtp"):  # smtplib reads the reply for the first recipient only
+        for to in job["to"][1:]:
+            code, reply = client.getreply()
+            if code != 250:
+                refused[to] = (code, reply)
     if refused:
         sys.exit("refused: %r" % refused)
