@@ -55,9 +55,11 @@ func value(s string) string {
 	return s
 }
 
+var escaper = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+
 // quoted is s, which is printable ASCII, as a quoted string.
 func quoted(s string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+	return `"` + escaper.Replace(s) + `"`
 }
 
 // claims reports whether the value of an Authentication-Results field claims to be

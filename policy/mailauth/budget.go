@@ -19,6 +19,15 @@ type budgeted struct {
 	left  time.Duration
 	open  int
 	since time.Time // when open left zero
+	texts map[string]*textAnswer
+}
+
+// textAnswer is the answer to a question for TXT records. What is asked for early, or by two
+// mechanisms, is asked once.
+type textAnswer struct {
+	done  chan struct{} // closed when the answer is there
+	texts []string
+	err   error
 }
 
 func newBudget(r resolver.Resolver, budget time.Duration) *budgeted {
@@ -75,7 +84,24 @@ func passing(err error, name string) error {
 }
 
 func (b *budgeted) LookupTXT(ctx context.Context, name string) ([]string, error) {
-	return ask(ctx, b, name, func(ctx context.Context) ([]string, error) { return b.resolver.LookupTXT(ctx, name) })
+	b.mu.Lock()
+	t, found := b.texts[name]
+	if !found {
+		t = &textAnswer{done: make(chan struct{})}
+		if b.texts == nil {
+			b.texts = make(map[string]*textAnswer)
+		}
+		b.texts[name] = t
+	}
+	b.mu.Unlock()
+	if found {
+		<-t.done // whoever asked first is bound by the same budget
+		return t.texts, t.err
+	}
+	t.err = &net.DNSError{Err: "the question broke off", Name: name, IsTemporary: true} // unless it is answered
+	defer close(t.done)
+	t.texts, t.err = ask(ctx, b, name, func(ctx context.Context) ([]string, error) { return b.resolver.LookupTXT(ctx, name) })
+	return t.texts, t.err
 }
 
 func (b *budgeted) LookupMX(ctx context.Context, name string) ([]*net.MX, error) {

@@ -2,7 +2,10 @@ package mailauth
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 	"sync"
 
@@ -20,6 +23,8 @@ type check struct {
 	helo   string
 	from   smtp.Path
 	begun  sync.WaitGroup
+	mu     sync.Mutex
+	broken error // the first panic of what was begun
 	spf    []SPF
 	iprev  IPRev
 	warmed bool
@@ -32,10 +37,25 @@ func newCheck(ctx context.Context, v *Verifier, t *policy.Transaction) *check {
 	identities := c.identities()
 	c.spf = make([]SPF, len(identities))
 	for i, id := range identities {
-		c.begun.Go(func() { c.spf[i] = c.checkSPF(ctx, id) })
+		c.start(func() { c.spf[i] = c.checkSPF(ctx, id) })
 	}
-	c.begun.Go(func() { c.iprev = c.checkIPRev(ctx) })
+	c.start(func() { c.iprev = c.checkIPRev(ctx) })
 	return c
+}
+
+// start runs f beside the rest. A panic of f is kept: a record of a stranger must not
+// end the server, whatever a library makes of it.
+func (c *check) start(f func()) {
+	c.begun.Go(func() {
+		defer func() {
+			if p := recover(); p != nil {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				c.broken = errors.Join(c.broken, fmt.Errorf("mailauth: panic: %v\n%s", p, debug.Stack()))
+			}
+		}()
+		f()
+	})
 }
 
 // Write implements io.Writer: the text is read when it is whole.
@@ -57,7 +77,7 @@ func (c *check) prefetch(h header.Header) {
 		names["_dmarc."+author] = true
 	}
 	for name := range names {
-		c.begun.Go(func() {
+		c.start(func() {
 			_, _ = c.dns.LookupTXT(c.ctx, name) // whoever needs it asks again, and is told what is wrong
 		})
 	}
@@ -68,14 +88,14 @@ func (c *check) results(ctx context.Context, t *policy.Transaction) (*Results, e
 	author, why := authorDomain(t.Header)
 	walk := newWalker(c.dns)
 	var found discovery
-	c.begun.Go(func() {
+	c.start(func() {
 		if author != "" {
 			found = walk.discover(ctx, author)
 		}
 	})
 	keys, err := c.verifyDKIM(ctx, t)
 	c.begun.Wait()
-	if err != nil {
+	if err = errors.Join(err, c.broken); err != nil {
 		return nil, err
 	}
 	r := &Results{SPF: c.spf, DKIM: keys, IPRev: c.iprev}

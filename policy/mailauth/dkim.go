@@ -77,7 +77,7 @@ func (c *check) verifyDKIM(ctx context.Context, t *policy.Transaction) ([]DKIM, 
 	}
 	defer text.Close() // it was only read
 	in := &guard{}
-	if in.r, err = signedText(t.Header, text); err != nil {
+	if in.r, err = signedText(t.Header, text, t.Size); err != nil {
 		return nil, fmt.Errorf("mailauth: %w", err)
 	}
 	verified, err := dkim.VerifyWithOptions(in, &dkim.VerifyOptions{MaxVerifications: maxSignatures,
@@ -121,19 +121,20 @@ func (d *DKIM) judge(err error, weak string) {
 }
 
 // signedText is the message for the library: the header fields as we read them, and
-// always an empty line before the body, which a message may lack.
-func signedText(h header.Header, text io.Reader) (io.Reader, error) {
+// always an empty line before the body, which a message may lack. size is what text
+// has about.
+func signedText(h header.Header, text io.Reader, size int64) (io.Reader, error) {
 	var fields bytes.Buffer
-	size := 0
+	head := 0
 	for f := range h.Fields() {
-		size = int(f.Offset) + len(f.Raw)
+		head = int(f.Offset) + len(f.Raw)
 		fields.Write(f.Raw)
 		if !bytes.HasSuffix(f.Raw, []byte("\n")) {
 			fields.WriteString("\r\n")
 		}
 	}
-	body := bufio.NewReaderSize(text, 32<<10)
-	if _, err := body.Discard(size); err != nil {
+	body := bufio.NewReaderSize(text, int(min(max(size, 1<<10), 32<<10)))
+	if _, err := body.Discard(head); err != nil {
 		return nil, err
 	}
 	if start, err := body.Peek(2); err != nil && err != io.EOF {

@@ -311,6 +311,19 @@ func TestNothingGoesOnOnceTheTransactionIsOver(t *testing.T) {
 	})
 }
 
+// A07: a panic of what judges a record is an error of that message's alone.
+func TestAPanicIsAnswered451(t *testing.T) {
+	t.Parallel()
+	got := send(t, Options{Resolver: panicking{good()}}, letter{peer: "192.0.2.1", helo: "x", from: "a@example.com", text: plain})
+	if got.reply == nil || got.reply.Code != 451 || !strings.Contains(got.ref.Reason, "a strange record") {
+		t.Errorf("%v %+v", got.reply, got.ref)
+	}
+}
+
+type panicking struct{ zone }
+
+func (panicking) LookupTXT(context.Context, string) ([]string, error) { panic("a strange record") }
+
 func TestNewWantsAResolverAndDomains(t *testing.T) {
 	t.Parallel()
 	if _, err := New(Options{}); err == nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,7 @@ type load struct {
 	messages    int
 	size        int
 	secure      bool
+	file        string // the message, with LF; "" is one of size octets. Plain only
 }
 
 // send returns how long it took. It ends with an error as soon as a reply is not
@@ -28,9 +30,13 @@ func (l load) send(ctx context.Context, addr string) (time.Duration, error) {
 	if l.secure {
 		return l.sendSecure(ctx, addr)
 	}
-	cmd := exec.CommandContext(ctx, "smtp-source", "-4", "-d", "-C", "100",
-		"-s", strconv.Itoa(l.connections), "-l", strconv.Itoa(l.size), "-m", strconv.Itoa(l.messages),
-		"-M", "client.example.org", "-f", "sender@example.org", "-t", "rcpt@example.org", addr)
+	text := []string{"-l", strconv.Itoa(l.size)}
+	if l.file != "" {
+		text = []string{"-F", l.file}
+	}
+	cmd := exec.CommandContext(ctx, "smtp-source", slices.Concat([]string{"-4", "-d", "-C", "100"}, text, []string{
+		"-s", strconv.Itoa(l.connections), "-m", strconv.Itoa(l.messages),
+		"-M", "client.example.org", "-f", "sender@example.org", "-t", "rcpt@example.org", addr})...)
 	began := time.Now()
 	out, err := cmd.CombinedOutput()
 	took := time.Since(began)

@@ -71,6 +71,7 @@ func measurements() []measurement {
 	return []measurement{
 		{"throughput", throughput},
 		{"latency", latency},
+		{"costs", costs},
 		{"idle", idleMemory},
 		{"receiving", receivingMemory},
 		{"depth", depths},

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"fmt"
+)
+
+// variant is the daemon set up in some way, whose throughput is held against the
+// daemon as it comes.
+type variant struct {
+	name string
+	args []string // of the daemon
+	// wants is the least share of the plain throughput; 0 is none.
+	wants float64
+}
+
+const plainName = "as it comes"
+
+// costs is what parts of the daemon that can be switched on or off take of its
+// throughput: each variant has its turns beside the daemon as it comes, with the
+// same message, which is signed.
+func costs(ctx context.Context, b *bench) (_ section, err error) {
+	m, err := newSignedMail(b.dir)
+	if err != nil {
+		return section{}, err
+	}
+	defer func() {
+		if cerr := m.close(); err == nil {
+			err = cerr
+		}
+	}()
+	variants := []variant{
+		{name: plainName},
+		{name: "SPF, DKIM, DMARC and iprev; the DNS remembered", args: authenticating(m.remembered), wants: 0.4},
+		{name: "the same, every question asked anew", args: authenticating(m.forgotten)},
+	}
+	turns := make(map[string][]turn)
+	for round := range b.rounds {
+		for i := range variants {
+			v := variants[(i+round)%len(variants)]
+			s := server{name: v.name, missing: needs("smtp-source"), start: func(ctx context.Context, dir string, secure bool) (*running, error) {
+				return b.startIncoming(ctx, dir, secure, append([]string{"--deliver", "none"}, v.args...)...)
+			}}
+			if s.missing != "" {
+				return section{title: "What parts of it cost", text: "Not measured: " + s.missing + "."}, nil
+			}
+			t, err := b.costTurn(ctx, s, m.file)
+			if err != nil {
+				return section{}, err
+			}
+			b.progress("round %d, costs: %-50s %8.0f/s", round+1, s.name, t.rate)
+			turns[s.name] = append(turns[s.name], t)
+		}
+	}
+	return b.costsSection(variants, turns), nil
+}
+
+func authenticating(dns string) []string {
+	return []string{"--set", "policies=mailauth", "--set", "dns.servers=" + dns}
+}
+
+func (b *bench) costTurn(ctx context.Context, s server, file string) (t turn, err error) {
+	err = b.with(ctx, s, false, func(r *running, _ string) error {
+		rate := 0.0
+		for n := 200; ; n *= 2 {
+			l := load{connections: 20, messages: n, size: small, file: file}
+			took, err := l.send(ctx, r.addr)
+			if err != nil {
+				return err
+			}
+			if rate = float64(n) / took.Seconds(); took >= b.length/4 || 2*n > b.messages {
+				break
+			}
+		}
+		t, err = b.timed(ctx, r, load{connections: 20, messages: min(max(int(rate*b.length.Seconds()), 20), b.messages), size: small, file: file})
+		return err
+	})
+	return t, err
+}
+
+func (b *bench) costsSection(variants []variant, turns map[string][]turn) section {
+	s := section{
+		title: "What parts of it cost",
+		text: fmt.Sprintf("The daemon with its journal takes a DKIM-signed message of 4 KB from 20 connections, plain, and keeps it; beside it "+
+			"the same daemon with a part switched on. The DNS is a small server of this program on loopback, once with answers that may be "+
+			"remembered and once with answers that may not. %s.", plural(b.rounds, "round")),
+	}
+	t := table{header: []string{"daemon", "messages/s", "of as it comes"}}
+	rates := func(name string) []float64 { return each(turns[name], func(t turn) float64 { return t.rate }) }
+	for _, v := range variants {
+		share := divide(rates(v.name), rates(plainName))
+		t.rows = append(t.rows, []string{v.name, spread(rates(v.name), "%.0f"), spread(share, "%.2f")})
+		if v.wants > 0 {
+			s.verdicts = append(s.verdicts, hold("Accepting with "+v.name, atLeast(v.wants, "%.2f", " of accepting without"), share, nil))
+		}
+	}
+	s.tables = []table{t}
+	return s
+}
