@@ -181,7 +181,7 @@ func cutSignature(lines []string) (body, signature []string) {
 		lines = lines[:len(lines)-1]
 	}
 	for i, line := range lines {
-		if line == "-- " || line == "--" && len(lines)-i-1 <= maxSignature {
+		if strings.TrimRight(line, " ") == "--" && (len(line) > len("--") || len(lines)-i-1 <= maxSignature) {
 			return lines[:i], lines[i+1:]
 		}
 	}

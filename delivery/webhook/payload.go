@@ -6,53 +6,94 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
+	"net/http"
 	"sync"
 
+	"github.com/incoming-mx/incoming/mailparse"
 	"github.com/incoming-mx/incoming/queue"
 )
 
-// payload is the body of a request, which can be read more than once and is
-// never held: head, the message from the queue, tail.
-type payload struct {
-	msg         *queue.Message
-	head, tail  string
-	size        int64
-	contentType string
-	envelope    string // for the header field; "" when it is in head
+// job is a message and what is known of it, for all requests of one delivery.
+type job struct {
+	*queue.Message
 	fingerprint string
+	mail        *mailparse.Mail // nil in formats that send the message as it is
+}
+
+func (a *Adapter) job(m *queue.Message) (j job, err error) {
+	j.Message = m
+	if j.fingerprint, err = m.Fingerprint(); err != nil {
+		return job{}, err
+	}
+	if a.format.parses() {
+		j.mail, err = mailparse.Read(m)
+	}
+	return j, err
+}
+
+// payload is a request's body and what tells of it. It can be read more than once
+// and is never held.
+type payload struct {
+	id          string // by which receivers know a request that comes again
+	fingerprint string
+	contentType string
+	header      http.Header // further fields
+	segments    []segment
+	size        int64
 
 	mu     sync.Mutex
 	opened []*body
 }
 
-func (a *Adapter) payload(m *queue.Message) (*payload, error) {
-	fingerprint, err := m.Fingerprint()
+// payload is what is sent of j, in the format of a.
+func (a *Adapter) payload(j job) (*payload, error) {
+	p := &payload{id: headerID(j.ID), fingerprint: j.fingerprint, header: http.Header{}}
+	var err error
+	switch a.format {
+	case Raw:
+		err = p.raw(j)
+	case Multipart:
+		err = p.multipart(j)
+	case Incoming:
+		err = p.incoming(j)
+	case SendGrid:
+		err = p.sendGrid(j)
+	case Mailgun:
+		err = p.mailgun(j, a.keys[0], a.now(), a.token())
+	case Postmark:
+		err = p.postmark(j)
+	case SES:
+		err = p.ses(j, a.now())
+	}
+	for _, s := range p.segments {
+		p.size += s.size
+	}
+	return p, err
+}
+
+func (p *payload) raw(j job) error {
+	env, err := newEnvelope(j.Message, j.fingerprint).marshal()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	env, err := newEnvelope(m, fingerprint).marshal()
+	p.contentType = "message/rfc822"
+	p.header.Set(headerEnvelope, asciiJSON(env))
+	p.segments = []segment{whole(j.Message)}
+	return nil
+}
+
+func (p *payload) multipart(j job) error {
+	env, err := newEnvelope(j.Message, j.fingerprint).marshal()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	p := &payload{msg: m, fingerprint: fingerprint}
-	if a.format == Raw {
-		p.contentType = "message/rfc822"
-		p.envelope = asciiJSON(env)
-	} else {
-		b := boundary(m.ID)
-		p.contentType = "multipart/form-data; boundary=" + b
-		// The file name makes receivers take the message for an upload, which
-		// they put in a file, and not for a field, which they decode as text.
-		p.head = "--" + b + "\r\n" +
-			"Content-Disposition: form-data; name=\"envelope\"\r\n" +
-			"Content-Type: application/json\r\n\r\n" + string(env) + "\r\n--" + b + "\r\n" +
-			"Content-Disposition: form-data; name=\"message\"; filename=\"message.eml\"\r\n" +
-			"Content-Type: message/rfc822\r\n\r\n"
-		p.tail = "\r\n--" + b + "--\r\n"
-	}
-	p.size = int64(len(p.head)) + m.Size + int64(len(p.tail))
-	return p, nil
+	f := newForm(j.ID)
+	f.part(`form-data; name="envelope"`, "application/json", literal(string(env)))
+	// The file name makes receivers take the message for an upload, which they put
+	// in a file, and not for a field, which they decode as text.
+	f.file("message", "message.eml", "message/rfc822", whole(j.Message))
+	p.contentType, p.segments = f.end()
+	return nil
 }
 
 // boundary is the same at each attempt, and cannot be in a message: it hangs on
@@ -64,14 +105,7 @@ func boundary(id queue.ID) string {
 
 // open is a new reading of the whole. It fits http.Request.GetBody.
 func (p *payload) open() (io.ReadCloser, error) {
-	text, err := p.msg.Open()
-	if err != nil {
-		return nil, err
-	}
-	b := &body{
-		r:     io.MultiReader(strings.NewReader(p.head), text, strings.NewReader(p.tail)),
-		close: text.Close,
-	}
+	b := &body{run: run{left: p.segments}}
 	p.mu.Lock()
 	p.opened = append(p.opened, b)
 	p.mu.Unlock()
@@ -120,8 +154,7 @@ func (p *payload) close() {
 // another goroutine reads, as net/http does.
 type body struct {
 	mu     sync.Mutex
-	r      io.Reader
-	close  func() error
+	run    run
 	closed bool
 	err    error
 }
@@ -134,7 +167,7 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.closed {
 		return 0, errBodyClosed
 	}
-	n, err := b.r.Read(p)
+	n, err := b.run.Read(p)
 	if err != nil && err != io.EOF {
 		b.err = err
 	}
@@ -148,7 +181,7 @@ func (b *body) Close() error {
 		return nil
 	}
 	b.closed = true
-	return b.close()
+	return b.run.Close()
 }
 
 func (b *body) fault() error {

@@ -46,6 +46,7 @@ func readSome(resp *http.Response, most time.Duration, cancel func()) string {
 // answer is what a receiver said.
 type answer struct {
 	resp    *http.Response
+	format  Format
 	now     time.Time
 	snippet string
 	request int   // octets of the envelope's header field; 0 in multipart
@@ -54,8 +55,11 @@ type answer struct {
 
 func (a answer) done() bool { return a.resp.StatusCode/100 == 2 }
 
-// rejected: any of the fields says so.
+// rejected: any of the fields says so, or the status where it may.
 func (a answer) rejected() bool {
+	if a.format == Mailgun && a.resp.StatusCode == http.StatusNotAcceptable {
+		return true
+	}
 	for _, v := range a.resp.Header.Values(headerVerdict) {
 		if strings.EqualFold(strings.TrimSpace(v), "reject") {
 			return true

@@ -1,8 +1,10 @@
 // Package webhook delivers messages to an application over HTTP.
 //
 // Each message is one POST: multipart/form-data with the parts envelope (JSON,
-// see [Envelope]) and message (message/rfc822, as received), or the message
-// alone. It is streamed from the queue, its length told beforehand, and signed
+// see [Envelope]) and message (message/rfc822, as received), the message alone,
+// what it says as JSON (see [Parsed]), or the shape in which a provider sends it,
+// so that a handler for that needs no change: see [Format]. It is streamed from
+// the queue, its length told beforehand, and signed
 // in the form of Standard Webhooks (https://www.standardwebhooks.com), which
 // [Verify] checks.
 //
@@ -10,6 +12,7 @@
 // the message is rejected, whatever the status. Without it a status of 2xx is
 // done, and everything else is tried again, with a warning that names the
 // status: no status that a proxy or a framework sends by itself may lose mail.
+// Mailgun's format alone takes 406 for a rejection, as Mailgun does.
 // Retry-After is honoured. No redirect is followed.
 //
 // The same message may come more than once (see delivery.Adapter): its ID, in
@@ -22,26 +25,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/incoming-mx/incoming/delivery"
 	"github.com/incoming-mx/incoming/queue"
-)
-
-// Format is how a message is sent.
-type Format string
-
-const (
-	// Multipart sends multipart/form-data: the parts envelope and message.
-	Multipart Format = "multipart"
-	// Raw sends the message alone, as message/rfc822, and the envelope, the
-	// same JSON in ASCII, in the header field Incoming-Envelope. The signature
-	// does not cover that field, and receivers bound header fields, often to
-	// 8 KiB.
-	Raw Format = "raw"
 )
 
 // Config is where messages go. Only URL is required.
@@ -53,7 +45,8 @@ type Config struct {
 	// Format is Multipart when "".
 	Format Format
 
-	// Secrets sign each request; nil leaves it unsigned. With several there
+	// Secrets sign each request; nil leaves it unsigned, which Mailgun's format
+	// cannot be. With several there
 	// are as many signatures, so that a receiver that knows any one of them
 	// verifies: that is how a secret is changed. "whsec_" and base64 is the
 	// key in the form of Standard Webhooks; anything else is the key itself,
@@ -91,6 +84,7 @@ type Adapter struct {
 	client  *http.Client
 	log     *slog.Logger
 	now     func() time.Time
+	token   func() string
 	drainIn time.Duration // for reading the rest of a response
 }
 
@@ -98,12 +92,12 @@ var _ delivery.Adapter = (*Adapter)(nil)
 
 // New returns an Adapter. It connects to nothing.
 func New(cfg Config) (*Adapter, error) {
-	a := &Adapter{format: cfg.Format, log: cfg.Logger, now: time.Now, drainIn: 5 * time.Second}
+	a := &Adapter{format: cfg.Format, log: cfg.Logger, now: time.Now, token: newToken, drainIn: 5 * time.Second}
 	if a.format == "" {
 		a.format = Multipart
 	}
-	if a.format != Multipart && a.format != Raw {
-		return nil, fmt.Errorf("webhook: format %q: use %q or %q", cfg.Format, Multipart, Raw)
+	if !slices.Contains(Formats(), a.format) {
+		return nil, fmt.Errorf("webhook: format %q: use one of %q", cfg.Format, Formats())
 	}
 	if a.log == nil {
 		a.log = slog.Default()
@@ -120,6 +114,9 @@ func New(cfg Config) (*Adapter, error) {
 			return nil, fmt.Errorf("webhook: secret %d of %d: %w", i+1, len(cfg.Secrets), err)
 		}
 		a.keys = append(a.keys, key)
+	}
+	if a.format == Mailgun && len(a.keys) == 0 {
+		return nil, errors.New("webhook: format mailgun without a secret: give one, with which its signature is made")
 	}
 	if a.header, err = checkHeader(cfg.Header, a.user != nil); err != nil {
 		return nil, fmt.Errorf("webhook: %w", err)
@@ -221,22 +218,35 @@ func newClient(given *http.Client, publicOnly bool) *http.Client {
 
 // Deliver posts m, and returns the receiver's verdict. See delivery.Adapter.
 func (a *Adapter) Deliver(ctx context.Context, m *queue.Message) error {
-	if err := a.post(ctx, m); err != nil {
-		return fmt.Errorf("webhook: POST %s: %w", show(&a.url), err)
+	j, err := a.job(m)
+	if err != nil {
+		return a.named(err)
 	}
-	return nil
+	if !a.format.single() {
+		return a.named(a.post(ctx, j))
+	}
+	return delivery.Each(func(ctx context.Context, m *queue.Message, rcpt string) error {
+		return a.named(a.post(ctx, j.to(rcpt)))
+	}).Deliver(ctx, m)
 }
 
-func (a *Adapter) post(ctx context.Context, m *queue.Message) error {
+func (a *Adapter) named(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("webhook: POST %s: %w", show(&a.url), err)
+}
+
+func (a *Adapter) post(ctx context.Context, j job) error {
 	// The end of ctx also ends the reading of the response.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	p, err := a.payload(m)
+	p, err := a.payload(j)
 	if err != nil {
 		return err
 	}
 	defer p.close() // no reader of m may outlive this call
-	req, err := a.request(ctx, m, p)
+	req, err := a.request(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -246,12 +256,13 @@ func (a *Adapter) post(ctx context.Context, m *queue.Message) error {
 	}
 	ans := answer{
 		resp:    resp,
+		format:  a.format,
 		now:     a.now(),
 		snippet: readSome(resp, a.drainIn, cancel),
 		request: len(req.Header.Get(headerEnvelope)),
 		size:    p.size,
 	}
-	a.warn(ctx, m, ans)
+	a.warn(ctx, j.Message, ans)
 	if fault := p.err(); fault != nil && ans.done() {
 		return fault // it said yes to what it did not get
 	}
@@ -259,7 +270,7 @@ func (a *Adapter) post(ctx context.Context, m *queue.Message) error {
 }
 
 // request is the POST of p, with all its header fields.
-func (a *Adapter) request(ctx context.Context, m *queue.Message, p *payload) (*http.Request, error) {
+func (a *Adapter) request(ctx context.Context, p *payload) (*http.Request, error) {
 	body, err := p.open()
 	if err != nil {
 		return nil, err
@@ -279,16 +290,14 @@ func (a *Adapter) request(ctx context.Context, m *queue.Message, p *payload) (*h
 		req.SetBasicAuth(a.user.Username(), password)
 	}
 	req.Header.Set("Content-Type", p.contentType)
-	if p.envelope != "" {
-		req.Header.Set(headerEnvelope, p.envelope)
-	}
-	id, stamp := headerID(m.ID), a.now().Unix()
-	req.Header.Set("Idempotency-Key", id)
-	req.Header.Set(headerWebhookID, id)
+	maps.Copy(req.Header, p.header)
+	stamp := a.now().Unix()
+	req.Header.Set("Idempotency-Key", p.id)
+	req.Header.Set(headerWebhookID, p.id)
 	req.Header.Set(headerFingerprint, p.fingerprint)
 	req.Header.Set(headerTimestamp, fmt.Sprint(stamp))
 	if len(a.keys) > 0 {
-		sig, err := p.sign(a.keys, id, stamp)
+		sig, err := p.sign(a.keys, p.id, stamp)
 		if err != nil {
 			return nil, err
 		}

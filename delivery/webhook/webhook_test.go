@@ -141,6 +141,7 @@ func newAdapter(t *testing.T, cfg Config) *Adapter {
 		t.Fatal(err)
 	}
 	a.now = func() time.Time { return time.Unix(1700000000, 0) }
+	a.token = func() string { return strings.Repeat("0123456789", 5) }
 	t.Cleanup(a.client.CloseIdleConnections)
 	return a
 }

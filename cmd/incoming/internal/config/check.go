@@ -131,6 +131,8 @@ func (c *Config) checkDelivery() error {
 	switch {
 	case len(c.Webhook.Secrets) > 0 && c.Webhook.SecretFile != "":
 		return at("webhook.secret_file").says("webhook.secret_file: webhook.secrets is set too; keep one")
+	case c.Webhook.Format.String() == "mailgun" && len(c.Webhook.Secrets) == 0 && c.Webhook.SecretFile == "":
+		return at("webhook.format").says("webhook.format: mailgun signs each request; set webhook.secrets, or webhook.secret_file, to the key with which your handler checks that")
 	case c.Delivery.Workers.N < 1:
 		return at("delivery.workers").says(`delivery.workers: there must be one at least; to keep messages in the queue set delivery.to = "none"`)
 	}

@@ -192,9 +192,11 @@ func deliveryKeys() []Key {
 		{Name: "delivery.max_attempts", Default: "none", Restart: true, at: func(c *Config) any { return &c.Delivery.MaxAttempts },
 			Doc: "Failed attempts after which it becomes one"},
 		{Name: "webhook.format", Default: "multipart", at: func(c *Config) any { return &c.Webhook.Format },
-			Doc: "multipart sends the parts envelope (JSON) and message (message/rfc822); raw sends the message alone"},
+			Doc: "multipart sends the parts envelope (JSON) and message (message/rfc822); raw the message alone; incoming all it says as JSON; " +
+				"sendgrid, mailgun, postmark and ses what that provider would send"},
 		{Name: "webhook.secrets", Example: `["whsec_…"]`, at: func(c *Config) any { return &c.Webhook.Secrets },
-			Doc: "Secrets to sign requests with (Standard Webhooks); with two, either may be used to verify. Default: unsigned"},
+			Doc: "Secrets to sign requests with (Standard Webhooks); with two, either may be used to verify. Default: unsigned, " +
+				"which mailgun cannot be: the first makes its signature"},
 		{Name: "webhook.secret_file", Example: `"/etc/incoming/webhook.secret"`, at: func(c *Config) any { return &c.Webhook.SecretFile },
 			Doc: "A file with one secret a line, in place of webhook.secrets; read again at a reload"},
 		{Name: "webhook.public_only", Default: "false", at: func(c *Config) any { return &c.Webhook.PublicOnly },

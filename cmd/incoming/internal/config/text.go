@@ -68,7 +68,8 @@ type (
 	Policy = Word[policies]
 	// Newline is what happens to bare line ends: repair or reject.
 	Newline = Word[newlines]
-	// Format is how a webhook is given a message: multipart or raw.
+	// Format is how a webhook is given a message: multipart, raw, incoming or as a
+	// provider does.
 	Format = Word[formats]
 	// OnFailure is what becomes of mail when a filter fails: tempfail, accept,
 	// reject.
@@ -188,7 +189,7 @@ func (newlines) check(s string) (string, error) {
 }
 
 func (formats) check(s string) (string, error) {
-	return choose("webhook format", s, "multipart", "raw")
+	return choose("webhook format", s, "multipart", "raw", "incoming", "sendgrid", "mailgun", "postmark", "ses")
 }
 
 func (logFormats) check(s string) (string, error) { return choose("log format", s, "text", "json") }
