@@ -150,12 +150,9 @@ func readBounded(path string) ([]byte, fs.FileInfo, error) {
 	if info, err = f.Stat(); err != nil {
 		return nil, nil, err
 	}
-	text, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err != nil {
-		return nil, nil, err
-	}
-	if int64(len(text)) > most {
+	if info.Size() > most {
 		return nil, nil, fmt.Errorf("%s is larger than %d octets", path, most)
 	}
-	return text, info, nil
+	text, err := io.ReadAll(io.LimitReader(f, most)) // it may grow meanwhile
+	return text, info, err
 }

@@ -90,6 +90,33 @@ func TestWhatIsWrongIsToldOnceAndAgainWhenItIsMended(t *testing.T) {
 	}
 }
 
+// Written again within a tick of the file system's clock, and as long as before, a
+// file looks the same.
+func TestAChangeThatDoesNotShowIsFound(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "list")
+	write(t, path, "one")
+	var text string
+	f, err := Open(path, func(b []byte) error { text = string(b); return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	was, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("two"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(path, was.ModTime(), was.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	f.Due()
+	if news, err := f.Again(); !news || err != nil || text != "two" {
+		t.Errorf("news %t, %v, %q", news, err, text)
+	}
+}
+
 func TestWhatIsNoFileOfSenseIsNotOpened(t *testing.T) {
 	t.Parallel()
 	use := func([]byte) error { return nil }

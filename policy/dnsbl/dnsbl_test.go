@@ -20,12 +20,14 @@ import (
 )
 
 // fake is a DNS of names and their addresses. "trouble" is one that does not answer,
-// "hang" one that answers nothing until the asker gives up, "panic" panics.
+// "hang" one that answers nothing until the asker gives up, "panic" panics; "gate"
+// lets what follows wait.
 type fake struct {
 	resolver.Resolver // nothing else is asked
 	mu                sync.Mutex
 	records           map[string]string
 	asked             []string
+	gate              chan struct{} // what "gate" waits for
 }
 
 func (f *fake) LookupIP(ctx context.Context, network, host string) ([]net.IP, error) {
@@ -44,6 +46,13 @@ func (f *fake) LookupIP(ctx context.Context, network, host string) ([]net.IP, er
 		case "hang":
 			<-ctx.Done()
 			return nil, &net.DNSError{Err: ctx.Err().Error(), Name: host, IsTimeout: true}
+		case "gate":
+			select {
+			case <-f.gate:
+				continue
+			case <-ctx.Done():
+				return nil, &net.DNSError{Err: ctx.Err().Error(), Name: host, IsTimeout: true}
+			}
 		case "trouble":
 			return nil, &net.DNSError{Err: "servfail", Name: host, IsTemporary: true}
 		}
@@ -349,6 +358,41 @@ func TestAZoneThatDoesNotAnswerIsLeftAloneForAMinute(t *testing.T) {
 		synctest.Wait()
 		if got := mail(t, chain, "192.0.2.8"); got.reply == "" || said.take() != "a.example: <nil>" {
 			t.Errorf("%+v", got)
+		}
+	})
+}
+
+func TestAClientThatLeavesIsNoFaultOfAZone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var said told
+		f := bl(map[string]string{"2.0.0.127.a.example.": "gate 127.0.0.2", "7.2.0.192.a.example.": "hang", "8.2.0.192.a.example.": "127.0.0.2"})
+		f.gate = make(chan struct{})
+		chain := made(t, f, said.options(), dnsbl.Zone{Name: "a.example", Codes: codes(t, "127.0.0.2")})
+		leave := func() {
+			ctx, cancel := context.WithCancel(t.Context())
+			tx := &policy.Transaction{Peer: netip.MustParseAddrPort("192.0.2.7:25")}
+			tx.Begin(smtp.ParsePath("a@x.example"), smtp.MailParams{})
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				_ = chain.Check(ctx, policy.StageMail, tx) // nobody is there to be told
+			}()
+			synctest.Wait()
+			cancel()
+			<-done
+		}
+		leave() // during the first test
+		close(f.gate)
+		synctest.Wait()
+		for range 5 {
+			leave()
+		}
+		if got := mail(t, chain, "192.0.2.8"); got.reply == "" {
+			t.Errorf("%+v", got)
+		}
+		if got := said.take(); got != "a.example: <nil>" {
+			t.Errorf("told %q", got)
 		}
 	})
 }

@@ -110,7 +110,7 @@ func (p *known) check(ctx context.Context, to smtp.Path, _ *policy.Transaction) 
 	for _, s := range p.sources {
 		for _, address := range p.spellings(to) {
 			there, err := s.Known(ctx, address)
-			if there && err == nil {
+			if there {
 				return nil
 			}
 			if err != nil {

@@ -219,17 +219,24 @@ func TestAnswersAreRememberedAndTroubleIsNot(t *testing.T) {
 	if asked := ask(nil, "no+tag@example.org", unknown); !slices.Equal(asked, []string{"no@example.org", "no+tag@example.org"}) {
 		t.Errorf("asked %q", asked)
 	}
+	if asked := ask(nil, "+no@example.org", unknown); !slices.Equal(asked, []string{"+no@example.org"}) {
+		t.Errorf("asked %q", asked)
+	}
 }
 
 func TestOneAddressIsAskedAboutOnceAtATime(t *testing.T) {
 	t.Parallel()
 	begun, release := make(chan struct{}, 20), make(chan struct{})
 	var asked atomic.Int32
-	p := recipients.New([]recipients.Source{recipients.Func(func(context.Context, string) (bool, error) {
+	p := recipients.New([]recipients.Source{recipients.Func(func(ctx context.Context, _ string) (bool, error) {
 		asked.Add(1)
 		begun <- struct{}{}
-		<-release
-		return true, nil
+		select {
+		case <-release:
+			return true, nil
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
 	})}, nil)
 	// Who asked first leaves, and the others have their answer.
 	ctx, leave := context.WithCancel(t.Context())
