@@ -145,6 +145,10 @@ func TestEveryRefusalIsLoggedWithItsReplyAndReason(t *testing.T) {
 	met["421 4.3.0 mx.test Internal error, try again later"] = true
 	met["550 5.7.1 Refused by a mail filter"] = true // TestTheAnswersOfAFilter in policy/milter
 	met["451 4.7.1 A mail filter asks to try again later"] = true
+	met["550 5.7.1 Refused as spam"] = true // TestTheActionsOfRspamd in policy/rspamd
+	met["451 4.7.1 Try again later"] = true
+	met["550 5.7.1 Refused by policy"] = true // TestTheActionsOfAnApplication in policy/httppolicy
+	met["451 4.7.1 Deferred by policy, try again later"] = true
 	for _, reply := range listedRefusals(t) {
 		if !met[reply] {
 			t.Errorf("no dialogue of this test meets %q", reply)

@@ -1,8 +1,10 @@
 package policy
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/incoming-mx/incoming/smtp"
 )
@@ -61,4 +63,38 @@ func (e *FailedError) read() (verdict, *smtp.Reply) {
 		return broke, replyUnchecked
 	}
 	return broke, nil
+}
+
+// External is what a policy relies on: a program that is asked, and what becomes
+// of mail when it fails.
+type External struct {
+	// Name is what errors call it, such as "rspamd http://127.0.0.1:11333".
+	Name string
+	// Timeout is for one question; negative is none.
+	Timeout   time.Duration
+	OnFailure FailureAction
+}
+
+// Ask calls f, which asks the program until its ctx ends and returns the answer of
+// the policy, or why there is none. It returns that answer, or the failure for the
+// policy to return: its rule is "timeout" or "failed". When ctx itself has ended it
+// is ctx's error: a client that left, and the deadline of all policies, are no fault
+// of the program's.
+func (x External) Ask(ctx context.Context, f func(context.Context) (answer error, failure error)) error {
+	inTime := ctx
+	if x.Timeout >= 0 {
+		var cancel context.CancelFunc
+		inTime, cancel = context.WithTimeout(ctx, x.Timeout)
+		defer cancel()
+	}
+	answer, err := f(inTime)
+	switch {
+	case err == nil:
+		return answer
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case inTime.Err() != nil:
+		return Because(Failed(fmt.Errorf("%s: no answer in %v: %w", x.Name, x.Timeout, err), x.OnFailure), "timeout")
+	}
+	return Because(Failed(fmt.Errorf("%s: %w", x.Name, err), x.OnFailure), "failed")
 }

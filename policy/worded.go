@@ -71,3 +71,18 @@ func printable(words string) string {
 	}
 	return string(b)
 }
+
+// Folded is the value of a header field in the words of another program, as
+// Transaction.Prepend takes it: folded by CRLF also where it is by LF, without a
+// line end behind it and the space before it that we write ourselves. It is an error
+// when a line end is no fold.
+func Folded(value string) (string, error) {
+	value = strings.ReplaceAll(value, "\r\n", "\n")
+	value = strings.TrimPrefix(strings.TrimRight(value, "\n"), " ")
+	for i := range len(value) {
+		if value[i] == '\n' && value[i+1] != ' ' && value[i+1] != '\t' { // it does not end in one
+			return "", fmt.Errorf("a line end that is not a fold, in %.100q", value)
+		}
+	}
+	return strings.ReplaceAll(value, "\n", "\r\n"), nil
+}

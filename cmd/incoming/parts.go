@@ -135,6 +135,10 @@ func (p *parts) policy(name string, cfg *config.Config, old *parts, log *slog.Lo
 	case "rate_limit":
 		p.limiter = newLimiter(cfg, old)
 		return p.limiter.policy, nil
+	case "rspamd":
+		return newRspamd(cfg.Rspamd)
+	case "http_policy":
+		return newHTTPPolicy(cfg.HTTPPolicy)
 	case "require_tls":
 		return policy.RequireTLS(), nil
 	case "require_hello":

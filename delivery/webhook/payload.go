@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"sync"
 
+	"github.com/incoming-mx/incoming/internal/sign"
 	"github.com/incoming-mx/incoming/mailparse"
 	"github.com/incoming-mx/incoming/queue"
 )
@@ -118,7 +119,7 @@ func (p *payload) sign(keys [][]byte, id string, stamp int64) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	s := newSigner(keys, id, stamp)
+	s := sign.New(keys, id, stamp)
 	n, err := io.CopyBuffer(struct{ io.Writer }{s}, b, make([]byte, 64<<10))
 	if err == nil && n != p.size {
 		err = fmt.Errorf("signed %d octets of %d", n, p.size)
@@ -126,7 +127,7 @@ func (p *payload) sign(keys [][]byte, id string, stamp int64) (string, error) {
 	if err := errors.Join(err, b.Close()); err != nil {
 		return "", err
 	}
-	return s.signatures(), nil
+	return s.Signatures(), nil
 }
 
 // err is the first fault of the storage that any reading met.

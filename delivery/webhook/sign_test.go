@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/incoming-mx/incoming/internal/sign"
 )
 
 // The first vector is that of the Standard Webhooks libraries; both were
@@ -21,15 +23,15 @@ func TestKnownSignatures(t *testing.T) {
 			`{"test": 2432232314}`, "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="},
 		{"raw secret of some length", "01J", 1700000000, "body", "H8RNeAHc/AaakLWUq16gClbSdPgkz6+oLf3kT46rIyc="},
 	} {
-		key, err := decodeSecret(c.secret)
+		key, err := sign.Key(c.secret)
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := newSigner([][]byte{key}, c.id, c.stamp)
+		s := sign.New([][]byte{key}, c.id, c.stamp)
 		if _, err := s.Write([]byte(c.body)); err != nil {
 			t.Fatal(err)
 		}
-		if got := s.signatures(); got != "v1,"+c.want {
+		if got := s.Signatures(); got != "v1,"+c.want {
 			t.Errorf("signed %q, want v1,%s", got, c.want)
 		}
 	}
@@ -39,11 +41,11 @@ func TestVerifyTellsWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	const id, stamp, body = "01J", 1700000000, "body"
 	keys := [][]byte{[]byte("old"), []byte("new")}
-	s := newSigner(keys, id, stamp)
+	s := sign.New(keys, id, stamp)
 	if _, err := s.Write([]byte(body)); err != nil {
 		t.Fatal(err)
 	}
-	signed := s.signatures()
+	signed := s.Signatures()
 	header := func(id, stamp, signature string) http.Header {
 		h := http.Header{}
 		h.Set("webhook-id", id)
@@ -102,7 +104,7 @@ func TestSecretsInBothForms(t *testing.T) {
 		"AAECAw==":       "AAECAw==",
 		" spaced ":       " spaced ",
 	} {
-		if key, err := decodeSecret(secret); err != nil || string(key) != want {
+		if key, err := sign.Key(secret); err != nil || string(key) != want {
 			t.Errorf("%q is the key %q, %v, want %q", secret, key, err, want)
 		}
 	}

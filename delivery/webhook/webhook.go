@@ -33,6 +33,7 @@ import (
 	"time"
 
 	"github.com/incoming-mx/incoming/delivery"
+	"github.com/incoming-mx/incoming/internal/sign"
 	"github.com/incoming-mx/incoming/queue"
 )
 
@@ -109,7 +110,7 @@ func New(cfg Config) (*Adapter, error) {
 	a.user, u.User = u.User, nil
 	a.url = *u
 	for i, s := range cfg.Secrets {
-		key, err := decodeSecret(s)
+		key, err := sign.Key(s)
 		if err != nil {
 			return nil, fmt.Errorf("webhook: secret %d of %d: %w", i+1, len(cfg.Secrets), err)
 		}
@@ -293,15 +294,15 @@ func (a *Adapter) request(ctx context.Context, p *payload) (*http.Request, error
 	maps.Copy(req.Header, p.header)
 	stamp := a.now().Unix()
 	req.Header.Set("Idempotency-Key", p.id)
-	req.Header.Set(headerWebhookID, p.id)
+	req.Header.Set(sign.HeaderID, p.id)
 	req.Header.Set(headerFingerprint, p.fingerprint)
-	req.Header.Set(headerTimestamp, fmt.Sprint(stamp))
+	req.Header.Set(sign.HeaderTimestamp, fmt.Sprint(stamp))
 	if len(a.keys) > 0 {
 		sig, err := p.sign(a.keys, p.id, stamp)
 		if err != nil {
 			return nil, err
 		}
-		req.Header.Set(headerSignature, sig)
+		req.Header.Set(sign.HeaderSignature, sig)
 	}
 	return req, nil
 }

@@ -42,12 +42,12 @@ var laws = []law{
 	// judging
 	{"policy", "smtp header internal/mailbox internal/listfile", core},
 	{"policy/resolver", "", field},
-	{"policy/*", "^ policy/resolver smtp header mailparse internal/mailbox internal/listfile", field},
+	{"policy/*", "^ internal/ask internal/sign policy/resolver smtp header mailparse internal/mailbox internal/listfile", field},
 
 	// delivering
 	{"delivery", "queue telemetry", core},
 	{"delivery/filter", "delivery queue policy smtp header internal/mailbox", field},
-	{"delivery/*", "^ queue telemetry mailparse internal/mailbox", field},
+	{"delivery/*", "^ internal/sign queue telemetry mailparse internal/mailbox", field},
 
 	// the contracts put together: never a backend, never an adapter
 	{".", "smtp header policy queue delivery telemetry internal/mailbox", core},

@@ -21,7 +21,7 @@ func (c *conversation) apply(changes []gomilter.ModifyAction) error {
 	var top []*field // topmost first
 	var trial policy.Transaction
 	for _, ch := range changes {
-		value, err := folded(ch.HeaderValue)
+		value, err := policy.Folded(ch.HeaderValue)
 		if err != nil {
 			return fmt.Errorf("header field %.100q: %w", ch.HeaderName, err)
 		}
@@ -75,17 +75,4 @@ func (c *conversation) nth(name string, n uint32) *shown {
 		}
 	}
 	return nil
-}
-
-// folded is a value as fields have it: filters fold by LF, some by CRLF, and some
-// end it with one or begin it with the space that we write ourselves.
-func folded(value string) (string, error) {
-	value = strings.ReplaceAll(value, "\r\n", "\n")
-	value = strings.TrimPrefix(strings.TrimRight(value, "\n"), " ")
-	for i := range len(value) {
-		if value[i] == '\n' && value[i+1] != ' ' && value[i+1] != '\t' { // it does not end in one
-			return "", fmt.Errorf("a line end that is not a fold, in %.100q", value)
-		}
-	}
-	return strings.ReplaceAll(value, "\n", "\r\n"), nil
 }

@@ -13,9 +13,9 @@
 package milter
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"strings"
 	"time"
@@ -46,10 +46,8 @@ type Options struct {
 
 // Milter is the policy of one filter. It is used by many sessions at once.
 type Milter struct {
-	name             string // Options.Address
+	filter           policy.External
 	network, address string
-	timeout          time.Duration
-	onFailure        policy.FailureAction
 	early            bool
 }
 
@@ -62,11 +60,8 @@ func New(o Options) (*Milter, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Milter{name: o.Address, network: network, address: address, timeout: o.Timeout, onFailure: o.OnFailure, early: o.Early}
-	if m.timeout == 0 {
-		m.timeout = DefaultTimeout
-	}
-	return m, nil
+	filter := policy.External{Name: "milter " + o.Address, Timeout: cmp.Or(o.Timeout, DefaultTimeout), OnFailure: o.OnFailure}
+	return &Milter{filter: filter, network: network, address: address, early: o.Early}, nil
 }
 
 // parseAddress takes an address as Options.Address says.
@@ -100,26 +95,13 @@ func (m *Milter) Check(ctx context.Context, stage policy.Stage, t *policy.Transa
 	if !m.Asks(stage) {
 		return nil
 	}
-	inTime := ctx
-	if m.timeout > 0 {
-		var cancel context.CancelFunc
-		inTime, cancel = context.WithTimeout(ctx, m.timeout)
-		defer cancel()
-	}
-	c := &conversation{t: t, macros: macrosOf(t), at: "connecting"}
-	err := m.hold(inTime, c, stage)
-	if err == nil {
-		return c.verdict()
-	}
-	if ctx.Err() != nil {
-		return ctx.Err() // of the client, or of all policies: not the filter's fault
-	}
-	rule := "failed"
-	if inTime.Err() != nil {
-		rule, err = "timeout", fmt.Errorf("no answer in %v", m.timeout)
-	}
-	err = fmt.Errorf("milter %s: %s: %w", m.name, c.at, err)
-	return policy.Because(policy.Failed(err, m.onFailure), rule, slog.String("at", c.at))
+	return m.filter.Ask(ctx, func(ctx context.Context) (error, error) {
+		c := &conversation{t: t, macros: macrosOf(t), at: "connect"}
+		if err := m.hold(ctx, c, stage); err != nil {
+			return nil, fmt.Errorf("%s: %w", c.at, err)
+		}
+		return c.verdict(), nil
+	})
 }
 
 // hold connects and talks; the session is closed when ctx ends, and after it.

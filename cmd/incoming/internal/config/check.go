@@ -45,10 +45,7 @@ func (c *Config) check() error {
 	if err := c.checkRecipients(); err != nil {
 		return err
 	}
-	if err := c.checkMilters(); err != nil {
-		return err
-	}
-	if err := c.checkSpells(); err != nil {
+	if err := c.checkFilters(); err != nil {
 		return err
 	}
 	if err := c.checkDNSBLs(); err != nil {
@@ -183,18 +180,28 @@ func (c *Config) Argv(to Target) []string {
 
 // Secrets is the webhook's secrets, from the configuration or their file.
 func (c *Config) Secrets() ([]string, error) {
-	if c.Webhook.SecretFile == "" {
-		return c.Webhook.Secrets, nil
+	return secrets("webhook.secret_file", c.Webhook.Secrets, c.Webhook.SecretFile)
+}
+
+// AllSecrets is those of http_policy, likewise.
+func (h HTTPPolicy) AllSecrets() ([]string, error) {
+	return secrets("http_policy.secret_file", h.Secrets, h.SecretFile)
+}
+
+// secrets is those of a list, or of the file that a key names.
+func secrets(key string, list []string, file string) ([]string, error) {
+	if file == "" {
+		return list, nil
 	}
-	text, err := os.ReadFile(c.Webhook.SecretFile)
+	text, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("webhook.secret_file: %w", err)
+		return nil, fmt.Errorf("%s: %w", key, err)
 	}
-	secrets := strings.Fields(string(text))
-	if len(secrets) == 0 {
-		return nil, fmt.Errorf("webhook.secret_file: %s holds no secret; write one a line", c.Webhook.SecretFile)
+	held := strings.Fields(string(text))
+	if len(held) == 0 {
+		return nil, fmt.Errorf("%s: %s holds no secret; write one a line", key, file)
 	}
-	return secrets, nil
+	return held, nil
 }
 
 func (c *Config) names(policy string) bool { return slices.Contains(c.PolicyOrder(), policy) }
@@ -225,6 +232,8 @@ func (c *Config) PolicyOrder() []string {
 		"dnsbl":          len(c.DNSBLs) > 0,
 		"recipients":     c.Recipients != nil,
 		"mailauth":       c.MailAuth.Set(),
+		"rspamd":         c.Rspamd.URL != "",
+		"http_policy":    c.HTTPPolicy.URL != "",
 		"milter":         len(c.Milters) > 0,
 	}
 	for _, name := range PolicyNames() {

@@ -36,6 +36,8 @@ type Config struct {
 	AccessList    AccessList    `toml:"access_list"`
 	MaxSize       MaxSize       `toml:"max_size"`
 	MaxRecipients MaxRecipients `toml:"max_recipients"`
+	Rspamd        Rspamd        `toml:"rspamd"`
+	HTTPPolicy    HTTPPolicy    `toml:"http_policy"`
 	HTTP          HTTP          `toml:"http"`
 	Metrics       Metrics       `toml:"metrics"`
 	Log           Log           `toml:"log"`

@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 var sameConfig = cmp.Options{
 	cmpopts.EquateComparable(Network{}),
 	cmp.AllowUnexported(Target{}),
-	cmpopts.EquateComparable(Endpoint{}, SocketMode{}, Protocol{}, TLSMode{}, TLSVersion{}, ProxyMode{}, Policy{}, Newline{}, Format{}, LogFormat{}, LogLevel{}, LogAddresses{}, OnFailure{}, Temperror{}, Domain{}, HostPort{}, Hostname{}, DNSServer{}, DNSBLAction{}, Delimiters{}, Known{}, Prefix{}),
+	cmpopts.EquateComparable(Endpoint{}, SocketMode{}, Protocol{}, TLSMode{}, TLSVersion{}, ProxyMode{}, Policy{}, Newline{}, Format{}, LogFormat{}, LogLevel{}, LogAddresses{}, OnFailure{}, Stage{}, Temperror{}, Domain{}, HostPort{}, Hostname{}, DNSServer{}, DNSBLAction{}, Delimiters{}, Known{}, Prefix{}),
 }
 
 func TestEveryFieldHasAKeyAndEveryKeyAField(t *testing.T) {
@@ -137,6 +137,8 @@ func sample(k Key) string {
 		return `"warn"`
 	case "log.addresses":
 		return `"hash"`
+	case "rspamd.on_failure", "http_policy.on_failure":
+		return `"reject"`
 	case "delivery.to":
 		return `"discard"`
 	}

@@ -54,14 +54,17 @@ func (k Key) shown(p any) string {
 		for _, r := range *t {
 			text := r.String()
 			if kind, url := sourceOf(text); kind == "url" {
-				text = redacted(url)
+				text = Redacted(url)
 			}
 			shown = append(shown, quote(text))
 		}
 		return "[" + strings.Join(shown, ", ") + "]"
 	}
-	if k.Name == "webhook.secrets" {
+	switch k.Name {
+	case "webhook.secrets", "http_policy.secrets", "rspamd.password":
 		return hidden
+	case "rspamd.url", "http_policy.url":
+		return quote(Redacted(*p.(*string)))
 	}
 	return show(p)
 }

@@ -42,7 +42,7 @@ func Keys() []Key {
 	keys = append(keys, routeKeys()...)
 	keys = append(keys, policyKeys()...)
 	keys = append(keys, dnsblKeys()...)
-	keys = append(keys, milterKeys()...)
+	keys = append(keys, filterKeys()...)
 	return append(keys, outputKeys()...)
 }
 
@@ -55,7 +55,7 @@ func generalKeys() []Key {
 		{Name: "recipients", Example: `["support@example.org", "@lists.example.org", "file:/etc/incoming/recipients"]`, at: func(c *Config) any { return &c.Recipients },
 			Doc: "Who exists, for the policy recipients; another gets 550 5.1.1 at RCPT. Each is an address, or by @ a whole domain, in one of our domains; file:PATH, a file of such, one a line; or http://… or https://…, an application that is asked. Case and quotes do not count, domains are compared by A-label. <postmaster> always exists. Default: any of our domains"},
 		{Name: "policies", Example: `["require_hello", "rate_limit"]`, at: func(c *Config) any { return &c.Policies },
-			Doc: "The policies to ask, in order: access_list, rate_limit, require_tls, require_hello, max_size, max_recipients, dnsbl, recipients, mailauth, milter (all of them). A policy whose own keys are set is asked too, after those named here. Default: none"},
+			Doc: "The policies to ask, in order: access_list, rate_limit, require_tls, require_hello, max_size, max_recipients, dnsbl, recipients, mailauth, rspamd, http_policy, milter (all of them). A policy whose own keys are set is asked too, after those named here. Default: none"},
 		{Name: "observe", Example: `["rate_limit"]`, at: func(c *Config) any { return &c.Observe },
 			Doc: "Of the policies, those that are only to say, in the log and in metrics, what they would have done, and to do nothing. Default: none"},
 		{Name: "bare_newline", Default: "repair", at: func(c *Config) any { return &c.BareNewline },

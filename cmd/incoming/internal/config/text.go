@@ -77,6 +77,8 @@ type (
 	// Temperror is what becomes of mail about which the DNS does not tell: accept,
 	// tempfail.
 	Temperror = Word[temperrors]
+	// Stage is when policies are asked: connect to message.
+	Stage = Word[stageNames]
 	// LogFormat is text or json.
 	LogFormat = Word[logFormats]
 	// LogLevel is debug, info, warn or error.
@@ -175,7 +177,7 @@ func (tlsVersions) check(s string) (string, error) {
 // PolicyNames is the built-in policies, in the order they are asked when the
 // configuration sets one up without naming it.
 func PolicyNames() []string {
-	return []string{"access_list", "rate_limit", "require_tls", "require_hello", "max_size", "max_recipients", "dnsbl", "recipients", "mailauth", "milter"}
+	return []string{"access_list", "rate_limit", "require_tls", "require_hello", "max_size", "max_recipients", "dnsbl", "recipients", "mailauth", "rspamd", "http_policy", "milter"}
 }
 
 func (policies) check(s string) (string, error) { return choose("policy", s, PolicyNames()...) }
@@ -423,11 +425,11 @@ func (t Target) Redacted() string {
 	if t.Kind != ToWebhook {
 		return t.text
 	}
-	return redacted(t.URL)
+	return Redacted(t.URL)
 }
 
-// redacted is a URL without its password and query.
-func redacted(rawURL string) string {
+// Redacted is a URL without its password and query.
+func Redacted(rawURL string) string {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		return "(a URL)"
