@@ -2,10 +2,12 @@ package main
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +17,7 @@ import (
 	"github.com/incoming-mx/incoming/delivery/command"
 	"github.com/incoming-mx/incoming/delivery/discard"
 	"github.com/incoming-mx/incoming/delivery/maildir"
+	"github.com/incoming-mx/incoming/delivery/relay"
 	"github.com/incoming-mx/incoming/delivery/webhook"
 	"github.com/incoming-mx/incoming/policy"
 	"github.com/incoming-mx/incoming/policy/mailauth"
@@ -111,6 +114,13 @@ func adapterTo(to config.Target, cfg *config.Config, log *slog.Logger) (incoming
 		return command.New(cfg.Argv(to), nil)
 	case config.ToDiscard:
 		return discard.New(), nil
+	case config.ToSMTP, config.ToLMTP:
+		conf, err := relayTLS(cfg.Relay)
+		if err != nil {
+			return nil, err
+		}
+		return relay.New(relay.Config{Address: to.Addr, LMTP: to.Kind == config.ToLMTP, Hello: cfg.Hostname.String(),
+			TLS: relay.TLSMode(cfg.Relay.TLS.String()), TLSConfig: conf})
 	case config.ToWebhook:
 		secrets, err := cfg.Secrets()
 		if err != nil {
@@ -120,6 +130,23 @@ func adapterTo(to config.Target, cfg *config.Config, log *slog.Logger) (incoming
 			PublicOnly: cfg.Webhook.PublicOnly, Logger: log})
 	}
 	return nil, nil
+}
+
+// relayTLS is how a mail server that is delivered to is known.
+func relayTLS(r config.Relay) (*tls.Config, error) {
+	conf := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: !r.TLSVerify}
+	if r.TLSCA == "" {
+		return conf, nil
+	}
+	pem, err := os.ReadFile(r.TLSCA)
+	if err != nil {
+		return nil, fmt.Errorf("relay.tls_ca: %w", err)
+	}
+	conf.RootCAs = x509.NewCertPool()
+	if !conf.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("relay.tls_ca: %s holds no certificate; write it as PEM", r.TLSCA)
+	}
+	return conf, nil
 }
 
 func (p *parts) policy(name string, cfg *config.Config, old *parts, log *slog.Logger) (policy.Policy, error) {

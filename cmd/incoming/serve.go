@@ -153,6 +153,8 @@ func placeText(c *config.Config, to config.Target) string {
 		return "to " + to.Redacted()
 	case config.ToCommand:
 		return "to the command " + strings.Join(c.Argv(to), " ")
+	case config.ToSMTP, config.ToLMTP:
+		return "to " + to.Addr + " by " + strings.ToUpper(string(to.Kind))
 	case config.ToDiscard:
 		return "nowhere: messages are acknowledged and discarded"
 	}

@@ -18,7 +18,12 @@ var texts = []check{
 		s.arrives("Subject: hello\r\nX-Mailer: an old device\r\nhere the body begins\r\n")
 	}},
 	{"a message of a header alone arrives", func(s *suite) { s.arrives("Subject: hello\r\n") }},
-	{"an empty message arrives", func(s *suite) { s.arrives("") }},
+	{"an empty message arrives, if only as an empty line", func(s *suite) {
+		s.must(textOf("").message(entry("01JEMPTY", "a@y.example")))
+		if copies, can := s.arrived(); can && (len(copies) == 0 || copies[0].Size > int64(len("\r\n"))) {
+			s.Errorf("what arrived is %v", copies)
+		}
+	}},
 	{"8-bit text arrives, whether UTF-8 or not", func(s *suite) {
 		s.arrives("Subject: gr\xfc\xdfe\r\n\r\ncaf\xe9, café, \x80\xff\r\n")
 	}},

@@ -29,6 +29,7 @@ type Config struct {
 	Delivery      Delivery      `toml:"delivery"`
 	Webhook       Webhook       `toml:"webhook"`
 	Command       Command       `toml:"command"`
+	Relay         Relay         `toml:"relay"`
 	DNS           DNS           `toml:"dns"`
 	MailAuth      MailAuth      `toml:"mailauth"`
 	Lookup        Lookup        `toml:"recipient_lookup"`
@@ -168,6 +169,13 @@ type Lookup struct {
 	Timeout    Duration   `toml:"timeout"`
 	KnownFor   Duration   `toml:"known_for"`
 	UnknownFor Duration   `toml:"unknown_for"`
+}
+
+// Relay is [relay].
+type Relay struct {
+	TLS       TLSMode `toml:"tls"`
+	TLSCA     string  `toml:"tls_ca"`
+	TLSVerify bool    `toml:"tls_verify"`
 }
 
 // RateLimit is [rate_limit].

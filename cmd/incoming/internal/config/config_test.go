@@ -115,7 +115,7 @@ func sample(k Key) string {
 	switch k.Name {
 	case "bare_newline":
 		return `"reject"`
-	case "listener.tls":
+	case "listener.tls", "relay.tls":
 		return `"implicit"`
 	case "recipient_lookup.delimiters":
 		return `"-"`

@@ -178,7 +178,7 @@ func queueKeys() []Key {
 func deliveryKeys() []Key {
 	return []Key{
 		{Name: "delivery.to", Default: "maildir:incoming-data/mail", at: func(c *Config) any { return &c.Delivery.To },
-			Doc: "Where messages go: maildir:DIR ({rcpt} and {domain} in DIR make one Maildir a recipient), https://… or http://…, command:PROG ARGS (no shell), discard, none (they stay in the queue)"},
+			Doc: "Where messages go: maildir:DIR ({rcpt} and {domain} in DIR make one Maildir a recipient), https://… or http://…, command:PROG ARGS (no shell), lmtp:HOST:PORT, lmtp:unix:/PATH or smtp:HOST:PORT (another mail server), discard, none (they stay in the queue)"},
 		{Name: "delivery.workers", Default: "16", Restart: true, at: func(c *Config) any { return &c.Delivery.Workers },
 			Doc: "Deliveries at once"},
 		{Name: "delivery.deadline", Default: "1m", Restart: true, at: func(c *Config) any { return &c.Delivery.Deadline },
@@ -203,6 +203,12 @@ func deliveryKeys() []Key {
 			Doc: "Whether to connect to addresses of the public Internet only, whatever the URL's host resolves to: for a URL that others may set"},
 		{Name: "command.argv", Example: `["/usr/local/bin/ingest", "--queue", "support desk"]`, at: func(c *Config) any { return &c.Command.Argv },
 			Doc: `The program and its arguments for delivery.to = "command"`},
+		{Name: "relay.tls", Default: "optional", at: func(c *Config) any { return &c.Relay.TLS },
+			Doc: "For lmtp: and smtp: optional (STARTTLS where it is offered, with whatever certificate), disabled, required (STARTTLS, and a certificate for the server's name), implicit (the same, from the first octet)"},
+		{Name: "relay.tls_ca", Example: `"/etc/incoming/inner-ca.pem"`, at: func(c *Config) any { return &c.Relay.TLSCA },
+			Doc: "Who may have signed that certificate, PEM. Default: the system's authorities"},
+		{Name: "relay.tls_verify", Default: "true", at: func(c *Config) any { return &c.Relay.TLSVerify },
+			Doc: "Whether required and implicit look at the certificate at all"},
 	}
 }
 

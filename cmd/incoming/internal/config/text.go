@@ -371,6 +371,8 @@ const (
 	ToCommand TargetKind = "command"
 	ToDiscard TargetKind = "discard"
 	ToNone    TargetKind = "none" // kept in the queue
+	ToSMTP    TargetKind = "smtp"
+	ToLMTP    TargetKind = "lmtp"
 )
 
 // Target is where messages are delivered to, as in --deliver.
@@ -379,10 +381,14 @@ type Target struct {
 	Dir  string   // of a Maildir
 	URL  string   // of a webhook
 	Argv []string // of a command; empty: command.argv holds it
+	Addr string   // of a mail server: host:port or unix:/path
 	text string
 }
 
-// UnmarshalText takes maildir:DIR, a URL, command:PROG ARGS, discard or none.
+// places is how a Target is written.
+const places = "maildir:DIR, https://…, http://…, command:PROG ARGS, lmtp:HOST:PORT, lmtp:unix:/PATH, smtp:HOST:PORT, discard or none"
+
+// UnmarshalText takes any of places.
 func (t *Target) UnmarshalText(text []byte) error {
 	s := string(text)
 	kind, rest, _ := strings.Cut(s, ":")
@@ -406,11 +412,18 @@ func (t *Target) UnmarshalText(text []byte) error {
 			return fmt.Errorf("%q: %w", s, err)
 		}
 		*t = Target{Kind: ToCommand, Argv: argv, text: s}
+	case kind == "smtp", kind == "lmtp":
+		host, port, err := net.SplitHostPort(rest)
+		if path, unix := strings.CutPrefix(rest, "unix:"); unix && path != "" || !unix && err == nil && host != "" && port != "" {
+			*t = Target{Kind: TargetKind(kind), Addr: rest, text: s}
+			break
+		}
+		return fmt.Errorf("%q names no server; write %s:HOST:PORT or %s:unix:/PATH", s, kind, kind)
 	case s == "discard", s == "none":
 		*t = Target{Kind: TargetKind(s), text: s}
 	default:
-		msg := fmt.Sprintf("%q is no place to deliver to; write maildir:DIR, https://…, http://…, command:PROG ARGS, discard or none", s)
-		if c := nearest(kind, []string{"maildir", "https", "http", "command", "discard", "none"}); c != "" {
+		msg := fmt.Sprintf("%q is no place to deliver to; write "+places, s)
+		if c := nearest(kind, []string{"maildir", "https", "http", "command", "lmtp", "smtp", "discard", "none"}); c != "" {
 			msg += "; did you mean " + c + "?"
 		}
 		return errors.New(msg)
