@@ -7,9 +7,8 @@ import (
 	"github.com/incoming-mx/incoming/queue"
 )
 
-// half is more than lies in the buffers on the way, so that what breaks off in
-// the middle has begun to arrive.
-const half = 8 << 20
+// half is enough that what breaks off in the middle has begun to arrive.
+const half = 1 << 20
 
 // faults are what may break off a delivery. None of them is a reason to reject, a
 // yes must be true, and nothing may arrive in part.

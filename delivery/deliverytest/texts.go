@@ -66,8 +66,8 @@ var texts = []check{
 		s.lies(text, "a@y.example")
 	}},
 	{"50 MB arrive in little memory", func(s *suite) {
-		const size, most = 50_000_000, 16 << 20
-		text := long(size)
+		const most = 16 << 20
+		text := long(big)
 		before := heap()
 		var grown int64
 		text.at = func() error {
