@@ -1,5 +1,5 @@
-// Package recipients refuses at RCPT whom nobody here is called: 550 5.1.1. Who
-// exists is told by one or several sources: a [List] in memory, a [File], an
+// Package recipients refuses at RCPT an address that nobody here has: 550 5.1.1.
+// Who exists is told by one or several sources: a [List] in memory, a [File], an
 // application over HTTP ([OpenURL]), or a [Func].
 //
 // It asks for addresses, not for domains: that a domain is ours is settled before.
