@@ -447,3 +447,43 @@ func TestAMessageThatEndsWhileItIsSentIsNoSuccess(t *testing.T) {
 		}
 	}
 }
+
+// Whatever a message holds, each body is well formed and has the length that is
+// told: else it would be tried again for ever.
+func FuzzFormats(f *testing.F) {
+	seed, err := os.ReadFile("testdata/letter.eml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed)
+	f.Add([]byte("\"\\\xff"))
+	adapters := make([]*Adapter, len(Formats()))
+	for i, format := range Formats() {
+		if adapters[i], err = New(Config{URL: "https://app.example/", Format: format, Secrets: []string{secretOne}}); err != nil {
+			f.Fatal(err)
+		}
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		for _, a := range adapters {
+			j, err := a.job(message(letterEntry(), string(text)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := a.payload(j)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := p.open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(r)
+			if p.close(); err != nil || int64(len(body)) != p.size {
+				t.Fatalf("%s: %d octets, %d told: %v", a.format, len(body), p.size, err)
+			}
+			if a.format.parses() {
+				laidOut(t, request{header: http.Header{"Content-Type": {p.contentType}}, body: body})
+			}
+		}
+	})
+}

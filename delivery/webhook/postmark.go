@@ -42,7 +42,7 @@ type postmarkFile struct {
 	Name          string
 	ContentType   string
 	ContentLength int64
-	ContentID     string
+	ContentID     string `json:",omitempty"` // handlers take one that is there for a picture in the text
 }
 
 // postmark is the body for one recipient.
