@@ -24,7 +24,7 @@ func (f *configFlags) register(cmd *cobra.Command) {
 	fs.StringArrayVar(&f.listen, "listen", nil, "`ADDR` to listen on, repeatable (default 127.0.0.1:2525)")
 	fs.StringVar(&f.hostname, "hostname", "", "our `NAME` in the banner and in Received (default: the machine's)")
 	fs.StringVar(&f.spool, "spool", "", "`DIR` of the spool (default incoming-data/spool)")
-	fs.StringVar(&f.deliver, "deliver", "", "`WHERE` to: maildir:DIR, https://…, http://…, command:PROG ARGS, lmtp:HOST:PORT, smtp:HOST:PORT, discard, none (default maildir:incoming-data/mail)")
+	fs.StringVar(&f.deliver, "deliver", "", "`WHERE` to: maildir:DIR, https://…, http://…, command:PROG ARGS, lmtp:HOST:PORT, smtp:HOST:PORT, s3:BUCKET, discard, none (default maildir:incoming-data/mail)")
 	fs.StringArrayVar(&f.domains, "domain", nil, "`DOMAIN` to accept mail for, repeatable; '*' is any")
 	fs.StringVar(&f.http, "http", "", "`ADDR` for /metrics, /healthz, /readyz")
 	fs.StringVar(&f.logs, "log", "", "`FORMAT` of the log, text or json (default text)")

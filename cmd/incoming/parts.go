@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"github.com/incoming-mx/incoming/delivery/discard"
 	"github.com/incoming-mx/incoming/delivery/maildir"
 	"github.com/incoming-mx/incoming/delivery/relay"
+	"github.com/incoming-mx/incoming/delivery/s3"
 	"github.com/incoming-mx/incoming/delivery/webhook"
 	"github.com/incoming-mx/incoming/policy"
 	"github.com/incoming-mx/incoming/policy/mailauth"
@@ -121,6 +123,8 @@ func adapterTo(to config.Target, cfg *config.Config, log *slog.Logger) (incoming
 		}
 		return relay.New(relay.Config{Address: to.Addr, LMTP: to.Kind == config.ToLMTP, Hello: cfg.Hostname.String(),
 			TLS: relay.TLSMode(cfg.Relay.TLS.String()), TLSConfig: conf})
+	case config.ToS3:
+		return s3To(to, cfg, log)
 	case config.ToWebhook:
 		secrets, err := cfg.Secrets()
 		if err != nil {
@@ -130,6 +134,34 @@ func adapterTo(to config.Target, cfg *config.Config, log *slog.Logger) (incoming
 			PublicOnly: cfg.Webhook.PublicOnly, Logger: log})
 	}
 	return nil, nil
+}
+
+// s3To is the adapter to a bucket, with its notices.
+func s3To(to config.Target, cfg *config.Config, log *slog.Logger) (incoming.Adapter, error) {
+	c := s3.Config{Endpoint: cfg.S3.Endpoint, Region: cfg.S3.Region, Bucket: to.Bucket, Key: to.Key, AccessKey: cfg.S3.AccessKey}
+	if file := cfg.S3.SecretKeyFile; file != "" {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("s3.secret_key_file: %w", err)
+		}
+		if c.SecretKey = strings.TrimSpace(string(text)); c.SecretKey == "" {
+			return nil, fmt.Errorf("s3.secret_key_file: %s is empty", file)
+		}
+	}
+	if cfg.S3.Notify != "" {
+		secrets, err := cfg.Secrets()
+		if err != nil {
+			return nil, err
+		}
+		hook, err := webhook.New(webhook.Config{URL: cfg.S3.Notify, Secrets: secrets, PublicOnly: cfg.Webhook.PublicOnly, Logger: log})
+		if err != nil {
+			return nil, fmt.Errorf("s3.notify: %w", err)
+		}
+		c.Notify = func(ctx context.Context, m *incoming.Message, o s3.Object) error {
+			return hook.Notify(ctx, m, "object", o)
+		}
+	}
+	return s3.New(c)
 }
 
 // relayTLS is how a mail server that is delivered to is known.

@@ -155,6 +155,8 @@ func placeText(c *config.Config, to config.Target) string {
 		return "to the command " + strings.Join(c.Argv(to), " ")
 	case config.ToSMTP, config.ToLMTP:
 		return "to " + to.Addr + " by " + strings.ToUpper(string(to.Kind))
+	case config.ToS3:
+		return "into the bucket " + to.Bucket + " at " + c.S3.Endpoint
 	case config.ToDiscard:
 		return "nowhere: messages are acknowledged and discarded"
 	}

@@ -239,13 +239,18 @@ func (a *Adapter) named(err error) error {
 }
 
 func (a *Adapter) post(ctx context.Context, j job) error {
-	// The end of ctx also ends the reading of the response.
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	p, err := a.payload(j)
 	if err != nil {
 		return err
 	}
+	return a.send(ctx, j.Message, p)
+}
+
+// send is one request about m, and the verdict of its answer.
+func (a *Adapter) send(ctx context.Context, m *queue.Message, p *payload) error {
+	// The end of ctx also ends the reading of the response.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	defer p.close() // no reader of m may outlive this call
 	req, err := a.request(ctx, p)
 	if err != nil {
@@ -263,7 +268,7 @@ func (a *Adapter) post(ctx context.Context, j job) error {
 		request: len(req.Header.Get(headerEnvelope)),
 		size:    p.size,
 	}
-	a.warn(ctx, j.Message, ans)
+	a.warn(ctx, m, ans)
 	if fault := p.err(); fault != nil && ans.done() {
 		return fault // it said yes to what it did not get
 	}

@@ -122,7 +122,7 @@ func (c *Config) checkListener(l Listener, before []Listener) *conflict {
 }
 
 func (c *Config) checkDelivery() error {
-	if err := c.checkCommand("delivery.to", c.Delivery.To); err != nil {
+	if err := c.checkTarget("delivery.to", c.Delivery.To); err != nil {
 		return err
 	}
 	switch {
@@ -130,15 +130,20 @@ func (c *Config) checkDelivery() error {
 		return at("webhook.secret_file").says("webhook.secret_file: webhook.secrets is set too; keep one")
 	case c.Webhook.Format.String() == "mailgun" && len(c.Webhook.Secrets) == 0 && c.Webhook.SecretFile == "":
 		return at("webhook.format").says("webhook.format: mailgun signs each request; set webhook.secrets, or webhook.secret_file, to the key with which your handler checks that")
+	case (c.S3.AccessKey == "") != (c.S3.SecretKeyFile == ""):
+		return at("s3.access_key", "s3.secret_key_file").says("s3: of access_key and secret_key_file one is set; set both, or none for the machine's role")
 	case c.Delivery.Workers.N < 1:
 		return at("delivery.workers").says(`delivery.workers: there must be one at least; to keep messages in the queue set delivery.to = "none"`)
 	}
 	return nil
 }
 
-// checkCommand finds a command without a program, or with two.
-func (c *Config) checkCommand(key string, to Target) *conflict {
+// checkTarget finds a command without a program, or with two, and a bucket of no
+// store.
+func (c *Config) checkTarget(key string, to Target) *conflict {
 	switch {
+	case to.Kind == ToS3 && c.S3.Endpoint == "":
+		return at("s3.endpoint", key).says("%s: %s wants s3.endpoint; set it, such as https://s3.eu-central-1.amazonaws.com", key, to)
 	case to.Kind == ToCommand && len(to.Argv) == 0 && len(c.Command.Argv) == 0:
 		return at("command.argv", key).says("%s: command has no program; write command:PROG ARGS, or set command.argv", key)
 	case key == "delivery.to" && to.Kind == ToCommand && len(to.Argv) > 0 && len(c.Command.Argv) > 0:

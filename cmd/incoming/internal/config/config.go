@@ -30,6 +30,7 @@ type Config struct {
 	Webhook       Webhook       `toml:"webhook"`
 	Command       Command       `toml:"command"`
 	Relay         Relay         `toml:"relay"`
+	S3            S3            `toml:"s3"`
 	DNS           DNS           `toml:"dns"`
 	MailAuth      MailAuth      `toml:"mailauth"`
 	Lookup        Lookup        `toml:"recipient_lookup"`
@@ -176,6 +177,15 @@ type Relay struct {
 	TLS       TLSMode `toml:"tls"`
 	TLSCA     string  `toml:"tls_ca"`
 	TLSVerify bool    `toml:"tls_verify"`
+}
+
+// S3 is [s3].
+type S3 struct {
+	Endpoint      string `toml:"endpoint"`
+	Region        string `toml:"region"`
+	AccessKey     string `toml:"access_key"`
+	SecretKeyFile string `toml:"secret_key_file"`
+	Notify        string `toml:"notify"`
 }
 
 // RateLimit is [rate_limit].

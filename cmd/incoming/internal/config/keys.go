@@ -178,7 +178,7 @@ func queueKeys() []Key {
 func deliveryKeys() []Key {
 	return []Key{
 		{Name: "delivery.to", Default: "maildir:incoming-data/mail", at: func(c *Config) any { return &c.Delivery.To },
-			Doc: "Where messages go: maildir:DIR ({rcpt} and {domain} in DIR make one Maildir a recipient), https://… or http://…, command:PROG ARGS (no shell), lmtp:HOST:PORT, lmtp:unix:/PATH or smtp:HOST:PORT (another mail server), discard, none (they stay in the queue)"},
+			Doc: "Where messages go: maildir:DIR ({rcpt} and {domain} in DIR make one Maildir a recipient), https://… or http://…, command:PROG ARGS (no shell), lmtp:HOST:PORT, lmtp:unix:/PATH or smtp:HOST:PORT (another mail server), s3:BUCKET or s3:BUCKET/KEY (an object store), discard, none (they stay in the queue)"},
 		{Name: "delivery.workers", Default: "16", Restart: true, at: func(c *Config) any { return &c.Delivery.Workers },
 			Doc: "Deliveries at once"},
 		{Name: "delivery.deadline", Default: "1m", Restart: true, at: func(c *Config) any { return &c.Delivery.Deadline },
@@ -209,6 +209,16 @@ func deliveryKeys() []Key {
 			Doc: "Who may have signed that certificate, PEM. Default: the system's authorities"},
 		{Name: "relay.tls_verify", Default: "true", at: func(c *Config) any { return &c.Relay.TLSVerify },
 			Doc: "Whether required and implicit look at the certificate at all"},
+		{Name: "s3.endpoint", Example: `"https://s3.eu-central-1.amazonaws.com"`, at: func(c *Config) any { return &c.S3.Endpoint },
+			Doc: "For s3: the object store's URL"},
+		{Name: "s3.region", Example: `"eu-central-1"`, at: func(c *Config) any { return &c.S3.Region },
+			Doc: "Its region. Default: it is asked"},
+		{Name: "s3.access_key", Example: `"AKIA…"`, at: func(c *Config) any { return &c.S3.AccessKey },
+			Doc: "Who signs requests. Default: the machine's role, by its metadata service"},
+		{Name: "s3.secret_key_file", Example: `"/etc/incoming/s3.secret"`, at: func(c *Config) any { return &c.S3.SecretKeyFile },
+			Doc: "A file with the secret key; read again at a reload"},
+		{Name: "s3.notify", Example: `"https://app.example/stored"`, at: func(c *Config) any { return &c.S3.Notify },
+			Doc: "Where it is posted, signed by webhook.secrets, that an object is there: the envelope as JSON, with a key object. Default: nowhere"},
 	}
 }
 

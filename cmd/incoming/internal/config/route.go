@@ -134,7 +134,7 @@ func (c *Config) checkRoute(r Route, before []Route) *conflict {
 		}
 	}
 	for i, t := range r.To {
-		if err := c.checkCommand("route.to", t); err != nil {
+		if err := c.checkTarget("route.to", t); err != nil {
 			err.text = "route " + r.Name + ": " + err.text
 			return err
 		}

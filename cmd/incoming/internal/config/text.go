@@ -373,6 +373,7 @@ const (
 	ToNone    TargetKind = "none" // kept in the queue
 	ToSMTP    TargetKind = "smtp"
 	ToLMTP    TargetKind = "lmtp"
+	ToS3      TargetKind = "s3"
 )
 
 // Target is where messages are delivered to, as in --deliver.
@@ -382,11 +383,13 @@ type Target struct {
 	URL  string   // of a webhook
 	Argv []string // of a command; empty: command.argv holds it
 	Addr string   // of a mail server: host:port or unix:/path
-	text string
+	// Bucket and Key are of an object store; Key is a template, "" the default.
+	Bucket, Key string
+	text        string
 }
 
 // places is how a Target is written.
-const places = "maildir:DIR, https://…, http://…, command:PROG ARGS, lmtp:HOST:PORT, lmtp:unix:/PATH, smtp:HOST:PORT, discard or none"
+const places = "maildir:DIR, https://…, http://…, command:PROG ARGS, lmtp:HOST:PORT, lmtp:unix:/PATH, smtp:HOST:PORT, s3:BUCKET, discard or none"
 
 // UnmarshalText takes any of places.
 func (t *Target) UnmarshalText(text []byte) error {
@@ -419,11 +422,17 @@ func (t *Target) UnmarshalText(text []byte) error {
 			break
 		}
 		return fmt.Errorf("%q names no server; write %s:HOST:PORT or %s:unix:/PATH", s, kind, kind)
+	case kind == "s3":
+		bucket, key, _ := strings.Cut(rest, "/")
+		if bucket == "" || key != "" && !strings.Contains(key, "{id}") {
+			return fmt.Errorf("%q: write s3:BUCKET, or s3:BUCKET/KEY with {id} and perhaps {date} in KEY", s)
+		}
+		*t = Target{Kind: ToS3, Bucket: bucket, Key: key, text: s}
 	case s == "discard", s == "none":
 		*t = Target{Kind: TargetKind(s), text: s}
 	default:
 		msg := fmt.Sprintf("%q is no place to deliver to; write "+places, s)
-		if c := nearest(kind, []string{"maildir", "https", "http", "command", "lmtp", "smtp", "discard", "none"}); c != "" {
+		if c := nearest(kind, []string{"maildir", "https", "http", "command", "lmtp", "smtp", "s3", "discard", "none"}); c != "" {
 			msg += "; did you mean " + c + "?"
 		}
 		return errors.New(msg)
