@@ -229,11 +229,19 @@ func (b *body) commit(ctx context.Context) error {
 	draft := b.draft
 	b.draft = nil // Commit ends it, whatever it says
 	start := time.Now()
-	if _, err := draft.Commit(context.WithoutCancel(ctx), final); err != nil {
+	if !s.srv.waits() {
+		if _, err := draft.Commit(context.WithoutCancel(ctx), final); err != nil {
+			return s.queueRefused("message", b.id, err)
+		}
+		b.queued(time.Since(start))
+		return nil
+	}
+	lease, err := draft.CommitLeased(context.WithoutCancel(ctx), final)
+	if err != nil {
 		return s.queueRefused("message", b.id, err)
 	}
 	b.queued(time.Since(start))
-	return nil
+	return b.decide(ctx, lease)
 }
 
 // prepend is what stands above the text: Received, then what policies added.

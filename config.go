@@ -183,6 +183,10 @@ type Delivery struct {
 	GiveUp      time.Duration // (7 days) since received or requeued; then dead, kind spent
 	MaxAttempts int           // (none) then dead, kind spent
 
+	// Accept is when senders are answered: by default as soon as a message is in
+	// the queue. An Adapter that is a delivery.Accepter says so itself.
+	Accept Acceptance
+
 	// Before and After are called around each attempt, by its worker.
 	Before func(ctx context.Context, m *Message)
 	After  func(ctx context.Context, m *Message, verdict error)
@@ -198,6 +202,8 @@ type (
 	Address = smtp.Path
 	// Adapter hands a message to the application.
 	Adapter = delivery.Adapter
+	// Acceptance is when a message's sender is answered.
+	Acceptance = delivery.Acceptance
 	// AdapterFunc is a func that is an Adapter.
 	AdapterFunc = delivery.AdapterFunc
 	// Policy judges a transaction.

@@ -21,6 +21,10 @@ var (
 	replyOurFault    = &smtp.Reply{Code: 451, Enhanced: smtp.EnhancedCode{4, 3, 0}, Text: "Local error, try again later"}
 	replyTooBig      = &smtp.Reply{Code: 552, Enhanced: smtp.EnhancedCode{5, 3, 4}, Text: "Message too big"}
 
+	// The adapter's verdict, for a sender who waits for it.
+	replyRefused  = &smtp.Reply{Code: 550, Enhanced: smtp.EnhancedCode{5, 7, 1}, Text: "Message refused"}
+	replyNotTaken = &smtp.Reply{Code: 451, Enhanced: smtp.EnhancedCode{4, 3, 0}, Text: "Message could not be delivered now, try again later"}
+
 	// The header passes a limit of Limits.
 	replyHeaderTooBig  = &smtp.Reply{Code: 554, Enhanced: smtp.EnhancedCode{5, 6, 0}, Text: "Message header too big"}
 	replyTooManyFields = &smtp.Reply{Code: 554, Enhanced: smtp.EnhancedCode{5, 6, 0}, Text: "Too many header fields"}

@@ -36,11 +36,12 @@ const (
 
 // attempt is one message on its way through the adapter.
 type attempt struct {
-	pool    *Pool
-	lease   queue.Lease
-	probe   bool
-	verdict chan error // Deliver waits for it; else nil
-	handOn  func()     // gives the goroutine's place on when it is abandoned
+	pool     *Pool
+	lease    queue.Lease
+	probe    bool
+	decision *decision  // of Decide; else nil
+	verdict  chan error // Deliver and Decide wait for it; else nil
+	handOn   func()     // gives the goroutine's place on when it is abandoned
 
 	state  atomic.Int32
 	asked  bool // the adapter is called: false when nobody is owed, or all is over
@@ -101,7 +102,7 @@ func (a *attempt) start(ctx context.Context) (context.Context, bool) {
 		return ctx, false
 	}
 	a.asked = true
-	if d := p.cfg.Deadline; d > 0 {
+	if d := a.deadline(); d > 0 {
 		ctx, a.cancel = context.WithTimeoutCause(ctx, d, deadlineError(d))
 		a.timer = time.AfterFunc(d+abandonAfter, a.abandon)
 	} else {
@@ -109,6 +110,18 @@ func (a *attempt) start(ctx context.Context) (context.Context, bool) {
 	}
 	p.attempts[a] = struct{}{}
 	return ctx, true
+}
+
+// deadline is the adapter's time; 0 is none. A sender in mode Sync waits no longer
+// than he does.
+func (a *attempt) deadline() time.Duration {
+	d := a.pool.cfg.Deadline
+	if a.decision != nil && a.decision.Mode == Sync {
+		if left := max(time.Until(a.decision.until), time.Nanosecond); d <= 0 || left < d {
+			return left
+		}
+	}
+	return d
 }
 
 // abandon lands the message without its adapter, and gives its worker's place

@@ -55,7 +55,15 @@ func (p *Pool) land(ctx context.Context, a *attempt, err error) {
 	if a.asked {
 		r.tally = j.tally()
 	}
-	p.carryOut(ctx, a, &j, &r, err)
+	answer := err // to whom waits for it
+	if a.decision.refuses(&j, err) {
+		answer = p.refuse(a, &j, &r, err)
+	} else {
+		p.carryOut(ctx, a, &j, &r, err)
+		if a.decision != nil {
+			answer = nil
+		}
+	}
 	if len(j.unknown) > 0 {
 		r.reason = errors.Join(r.reason, notOwed(j.unknown))
 	}
@@ -73,7 +81,7 @@ func (p *Pool) land(ctx context.Context, a *attempt, err error) {
 		telemetry.Emit(p.cfg.Hooks.DeliveryHeld, telemetry.DeliveryHeld{Held: turned.held, Failures: turned.failures, Reason: turned.why})
 	}
 	if a.verdict != nil {
-		a.verdict <- err
+		a.verdict <- answer
 	}
 }
 

@@ -90,7 +90,7 @@ type Pool struct {
 	gate *gate
 
 	workers sync.WaitGroup // those of Run; an abandoned one is not counted
-	inline  sync.WaitGroup // attempts of Deliver, likewise
+	inline  sync.WaitGroup // attempts of Deliver and Decide, likewise
 
 	mu       sync.Mutex
 	attempts map[*attempt]struct{}   // adapters at work, for ForceClose
@@ -192,6 +192,23 @@ func (p *Pool) ForceClose() {
 // goes on without it. It answers ErrHeld or ErrStopped, and gives the message
 // back, when no attempt can begin.
 func (p *Pool) Deliver(ctx context.Context, l queue.Lease) error {
+	a, err := p.begin(ctx, context.WithoutCancel(ctx), l, nil)
+	if err != nil {
+		p.release(l)
+		return err
+	}
+	select {
+	case err := <-a.verdict:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// begin begins an attempt for somebody who waits for its verdict, as soon as there is
+// a place for it, and until wait ends. The lease is still the caller's when there is
+// an error.
+func (p *Pool) begin(wait, values context.Context, l queue.Lease, d *decision) (*attempt, error) {
 	p.mu.Lock()
 	stopped := p.over || p.forced.Load()
 	if !stopped {
@@ -199,29 +216,22 @@ func (p *Pool) Deliver(ctx context.Context, l queue.Lease) error {
 	}
 	p.mu.Unlock()
 	if stopped {
-		p.release(l)
-		return ErrStopped
+		return nil, ErrStopped
 	}
-	if err := p.gate.admit(ctx); err != nil {
-		p.release(l)
+	if err := p.gate.admit(wait); err != nil {
 		p.inline.Done()
-		return err
+		return nil, err
 	}
-	a := &attempt{pool: p, lease: l, verdict: make(chan error, 1), handOn: p.inline.Done}
+	a := &attempt{pool: p, lease: l, decision: d, verdict: make(chan error, 1), handOn: p.inline.Done}
 	go func() {
 		defer func() {
 			if !a.wasAbandoned() {
 				p.inline.Done()
 			}
 		}()
-		a.run(context.WithoutCancel(ctx))
+		a.run(values)
 	}()
-	select {
-	case err := <-a.verdict:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return a, nil
 }
 
 // Ready is nil when attempts may begin, now or after a hold, and else says why

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/incoming-mx/incoming"
+	"github.com/incoming-mx/incoming/delivery"
 	"github.com/incoming-mx/incoming/header"
 	"github.com/incoming-mx/incoming/queue"
 	"github.com/incoming-mx/incoming/queue/memqueue"
@@ -106,7 +107,7 @@ func (s *Server) Stop() error { return s.stop() }
 
 // keep is an adapter that keeps a copy of each message before it gives it on.
 func (s *Server) keep(next incoming.Adapter) incoming.Adapter {
-	return incoming.AdapterFunc(func(ctx context.Context, m *incoming.Message) error {
+	keeping := incoming.AdapterFunc(func(ctx context.Context, m *incoming.Message) error {
 		r, err := receive(m)
 		if err != nil {
 			return err
@@ -121,7 +122,20 @@ func (s *Server) keep(next incoming.Adapter) incoming.Adapter {
 		}
 		return next.Deliver(ctx, m)
 	})
+	if a, ok := next.(delivery.Accepter); ok {
+		return accepter{keeping, a}
+	}
+	return keeping
 }
+
+// accepter delivers by one adapter and answers senders as another says.
+type accepter struct {
+	incoming.Adapter
+	says delivery.Accepter
+}
+
+func (a accepter) Waits() bool                                        { return a.says.Waits() }
+func (a accepter) Acceptance(m *incoming.Message) delivery.Acceptance { return a.says.Acceptance(m) }
 
 func receive(m *incoming.Message) (*Received, error) {
 	text, err := m.Open()

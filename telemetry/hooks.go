@@ -70,7 +70,7 @@ type SessionAccepted struct{ Session }
 // have been none to give.
 type SessionRejected struct {
 	Session
-	Stage    string // connect, hello, mail, rcpt, data, header, message, starttls, command
+	Stage    string // connect, hello, mail, rcpt, data, header, message, delivery, starttls, command
 	Reply    string // the reply as sent, "550 5.7.1 …"; "" for none
 	Code     int    // its first number; 0 for none
 	Reason   string // why, for us: never sent to the peer
@@ -148,7 +148,7 @@ type MessageEnqueueError struct {
 type DeliveryResult struct {
 	ID       string
 	Attempt  int
-	Outcome  string // acked, partial, retry, postponed, rejected, spent, released, abandoned; late
+	Outcome  string // acked, partial, retry, postponed, rejected, spent, refused, deferred, released, abandoned; late
 	Reason   error  // nil when acked, unless the verdict names who was not owed
 	Duration time.Duration
 	Age      time.Duration // since received

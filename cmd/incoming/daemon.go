@@ -65,7 +65,7 @@ func newDaemon(ctx context.Context, a *app, cfg *config.Config, load func() (*co
 	if d.queue, err = openSpool(cfg, d.hooks); err != nil {
 		return nil, err
 	}
-	d.adapter.set(d.parts.adapter)
+	d.adapter.set(d.parts.adapter, acceptanceOf(cfg))
 	c := d.composed(cfg, d.parts)
 	if err = adopt(cfg, c.Listeners); err != nil {
 		return nil, err

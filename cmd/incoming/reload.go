@@ -54,7 +54,7 @@ func (d *daemon) reload(context.Context) (*control.Report, error) {
 	if err := d.server.Reload(d.composed(next, parts)); err != nil {
 		return nil, err
 	}
-	d.adapter.set(parts.adapter)
+	d.adapter.set(parts.adapter, acceptanceOf(next))
 	d.level.Set(levelOf(next))
 	r := &control.Report{Reread: d.files(next)}
 	for _, c := range config.Diff(d.running, wanted) {

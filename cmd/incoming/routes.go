@@ -7,6 +7,7 @@ import (
 
 	"github.com/incoming-mx/incoming"
 	"github.com/incoming-mx/incoming/cmd/incoming/internal/config"
+	"github.com/incoming-mx/incoming/delivery"
 	"github.com/incoming-mx/incoming/delivery/route"
 )
 
@@ -15,7 +16,8 @@ import (
 func newTable(cfg *config.Config, adapter func(config.Target) (incoming.Adapter, error)) (*route.Table, error) {
 	var routes []route.Route
 	for _, r := range cfg.Routes {
-		made := route.Route{Name: r.Name, Backoff: r.Backoff.D, BackoffCap: r.BackoffCap.D, GiveUp: r.GiveUp.D, MaxAttempts: r.MaxAttempts.N}
+		made := route.Route{Name: r.Name, Backoff: r.Backoff.D, BackoffCap: r.BackoffCap.D, GiveUp: r.GiveUp.D, MaxAttempts: r.MaxAttempts.N,
+			Accept: acceptance(r.Accept, r.AcceptWithin, r.AcceptKeep)}
 		var err error
 		if made.When, err = conditions(r); err != nil {
 			return nil, fmt.Errorf("route %s: %w", r.Name, err)
@@ -33,8 +35,26 @@ func newTable(cfg *config.Config, adapter func(config.Target) (incoming.Adapter,
 	if err != nil {
 		return nil, fmt.Errorf("delivery.to: %w", err)
 	}
-	routes = append(routes, route.Route{Name: config.Rest, To: []route.Destination{{Name: cfg.Delivery.To.Redacted(), Adapter: rest}}})
+	routes = append(routes, route.Route{Name: config.Rest, To: []route.Destination{{Name: cfg.Delivery.To.Redacted(), Adapter: rest}},
+		Accept: acceptanceOf(cfg)})
 	return route.New(routes)
+}
+
+// acceptanceOf is when senders are answered, but for routes that say otherwise.
+func acceptanceOf(cfg *config.Config) delivery.Acceptance {
+	d := cfg.Delivery
+	return acceptance(d.Accept, d.AcceptWithin, d.AcceptKeep)
+}
+
+func acceptance(mode config.AcceptMode, within config.Duration, keep bool) delivery.Acceptance {
+	a := delivery.Acceptance{Within: within.D, Keep: keep}
+	switch mode.String() {
+	case "sync":
+		a.Mode = delivery.Sync
+	case "hybrid":
+		a.Mode = delivery.Hybrid
+	}
+	return a
 }
 
 // conditions is what is given of a route, which must all be met.

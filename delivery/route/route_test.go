@@ -352,3 +352,38 @@ func TestAMistakeInATableIsNamed(t *testing.T) {
 		t.Error("b is an address")
 	}
 }
+
+func TestAMessageIsAcceptedAsTheRouteThatBindsItsSenderLeast(t *testing.T) {
+	t.Parallel()
+	all := to("x", new(place))
+	when := func(domain string) []route.Condition {
+		return []route.Condition{must(route.Domain(domain))}
+	}
+	table, err := route.New([]route.Route{
+		{Name: "sync", When: when("sync.example"), To: all, Accept: delivery.Acceptance{Mode: delivery.Sync, Within: time.Minute, Keep: true}},
+		{Name: "hybrid", When: when("hybrid.example"), To: all, Accept: delivery.Acceptance{Mode: delivery.Hybrid}},
+		{Name: "rest", To: all},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rcpts, want := range map[string]delivery.Acceptance{
+		"a@sync.example":                     {Mode: delivery.Sync, Within: time.Minute, Keep: true},
+		"a@hybrid.example":                   {Mode: delivery.Hybrid, Within: delivery.DefaultWithin},
+		"a@sync.example a@hybrid.example":    {Mode: delivery.Hybrid, Within: delivery.DefaultWithin, Keep: true},
+		"a@hybrid.example a@sync.example":    {Mode: delivery.Hybrid, Within: delivery.DefaultWithin, Keep: true},
+		"a@sync.example a@elsewhere.example": {},
+		"a@elsewhere.example":                {},
+	} {
+		if got := table.Acceptance(message(1, strings.Fields(rcpts)...)); got != want {
+			t.Errorf("%s: %+v, want %+v", rcpts, got, want)
+		}
+	}
+	if !table.Waits() {
+		t.Error("nobody waits")
+	}
+	durable, err := route.New([]route.Route{{Name: "rest", To: all}})
+	if err != nil || durable.Waits() {
+		t.Errorf("somebody waits: %v", err)
+	}
+}

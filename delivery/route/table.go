@@ -11,6 +11,7 @@ package route
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/incoming-mx/incoming/delivery"
@@ -38,6 +39,11 @@ type Route struct {
 	// of its other recipients included; 0 or less is the pool's alone.
 	GiveUp      time.Duration
 	MaxAttempts int
+
+	// Accept is when senders are answered. A message whose recipients take
+	// different routes goes by the one that binds its sender least: durable before
+	// hybrid before sync, with the shortest Within, kept where any keeps.
+	Accept delivery.Acceptance
 }
 
 // Destination is one adapter that a route leads to.
@@ -59,7 +65,7 @@ type Table struct {
 	rows []*row
 }
 
-var _ delivery.Adapter = (*Table)(nil)
+var _ delivery.Accepter = (*Table)(nil)
 
 // New makes a Table of routes. The last one must be without conditions, so that
 // nothing is left over: where what is for nobody goes is a choice of its own. An
@@ -91,6 +97,36 @@ func New(routes []Route) (*Table, error) {
 		t.rows = append(t.rows, made)
 	}
 	return t, nil
+}
+
+// Waits implements delivery.Accepter.
+func (t *Table) Waits() bool {
+	return slices.ContainsFunc(t.rows, func(r *row) bool { return r.Accept.Mode != delivery.Durable })
+}
+
+// Acceptance implements delivery.Accepter. A message whose way cannot be told is
+// durable.
+func (t *Table) Acceptance(m *queue.Message) (all delivery.Acceptance) {
+	values := headerOf(m)
+	for i, to := range m.Envelope.RcptTo {
+		r, err := t.find(ask(m, to, values), nil)
+		if err != nil || r.Accept.Mode == delivery.Durable {
+			return delivery.Acceptance{}
+		}
+		one := r.Accept
+		if one.Within <= 0 {
+			one.Within = delivery.DefaultWithin
+		}
+		if i == 0 {
+			all = one
+			continue
+		}
+		if one.Mode == delivery.Hybrid {
+			all.Mode = delivery.Hybrid
+		}
+		all.Within, all.Keep = min(all.Within, one.Within), all.Keep || one.Keep
+	}
+	return all
 }
 
 // Choice is by which route a recipient goes, and why by none before it.

@@ -129,6 +129,10 @@ type Delivery struct {
 	BackoffCap  Duration `toml:"backoff_cap"`
 	GiveUp      Duration `toml:"give_up"`
 	MaxAttempts Count    `toml:"max_attempts"`
+
+	Accept       AcceptMode `toml:"accept"`
+	AcceptWithin Duration   `toml:"accept_within"`
+	AcceptKeep   bool       `toml:"accept_keep"`
 }
 
 // Webhook is [webhook].

@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 var sameConfig = cmp.Options{
 	cmpopts.EquateComparable(Network{}),
 	cmp.AllowUnexported(Target{}),
-	cmpopts.EquateComparable(Endpoint{}, SocketMode{}, Protocol{}, TLSMode{}, TLSVersion{}, ProxyMode{}, Policy{}, Newline{}, Format{}, LogFormat{}, LogLevel{}, LogAddresses{}, OnFailure{}, Stage{}, Temperror{}, Domain{}, HostPort{}, Hostname{}, DNSServer{}, DNSBLAction{}, Delimiters{}, Known{}, Prefix{}),
+	cmpopts.EquateComparable(Endpoint{}, SocketMode{}, Protocol{}, TLSMode{}, TLSVersion{}, ProxyMode{}, Policy{}, Newline{}, Format{}, LogFormat{}, LogLevel{}, LogAddresses{}, OnFailure{}, Stage{}, Temperror{}, Domain{}, HostPort{}, Hostname{}, DNSServer{}, DNSBLAction{}, Delimiters{}, Known{}, Prefix{}, AcceptMode{}),
 }
 
 func TestEveryFieldHasAKeyAndEveryKeyAField(t *testing.T) {
@@ -129,6 +129,8 @@ func sample(k Key) string {
 		return `"1.0"`
 	case "webhook.format":
 		return `"raw"`
+	case "delivery.accept":
+		return `"hybrid"`
 	case "mailauth.temperror":
 		return `"tempfail"`
 	case "log.format":

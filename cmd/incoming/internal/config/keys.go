@@ -191,6 +191,12 @@ func deliveryKeys() []Key {
 			Doc: "Age, since received or requeued, at which a message that cannot be delivered becomes a dead letter"},
 		{Name: "delivery.max_attempts", Default: "none", Restart: true, at: func(c *Config) any { return &c.Delivery.MaxAttempts },
 			Doc: "Failed attempts after which it becomes one"},
+		{Name: "delivery.accept", Default: "durable", at: func(c *Config) any { return &c.Delivery.Accept },
+			Doc: "When a sender is answered, where no route says otherwise. durable: once the message is in the queue. sync: once it is delivered; a no is the sender's, 5xx or 4xx, and so is no verdict in time, 451 4.3.0. hybrid: as sync, but without a verdict in time it is 250, and the queue goes on"},
+		{Name: "delivery.accept_within", Default: "20s", at: func(c *Config) any { return &c.Delivery.AcceptWithin },
+			Doc: "How long a sender waits for the verdict, with sync and hybrid"},
+		{Name: "delivery.accept_keep", Default: "false", at: func(c *Config) any { return &c.Delivery.AcceptKeep },
+			Doc: "Whether a message whose sender was told no becomes a dead letter; else it is gone"},
 		{Name: "webhook.format", Default: "multipart", at: func(c *Config) any { return &c.Webhook.Format },
 			Doc: "multipart sends the parts envelope (JSON) and message (message/rfc822); raw the message alone; incoming all it says as JSON; " +
 				"sendgrid, mailgun, postmark and ses what that provider would send"},

@@ -23,6 +23,10 @@ type Route struct {
 	BackoffCap  Duration           `toml:"backoff_cap"`
 	GiveUp      Duration           `toml:"give_up"`
 	MaxAttempts Count              `toml:"max_attempts"`
+
+	Accept       AcceptMode `toml:"accept"`
+	AcceptWithin Duration   `toml:"accept_within"`
+	AcceptKeep   bool       `toml:"accept_keep"`
 }
 
 // Pattern is a regular expression (RE2); nil is none.
@@ -92,6 +96,12 @@ func routeKeys() []Key {
 			Doc: "As delivery.give_up, which holds all the same. Default: none of its own"},
 		{Name: "route.max_attempts", Example: "20", in: ofRoute(func(r *Route) any { return &r.MaxAttempts }),
 			Doc: "As delivery.max_attempts, which holds all the same; attempts for other recipients of the message count too. Default: none of its own"},
+		{Name: "route.accept", Example: `"sync"`, in: ofRoute(func(r *Route) any { return &r.Accept }),
+			Doc: "As delivery.accept, for this route. A message whose recipients take several goes by the one that binds its sender least: durable before hybrid before sync. Default: durable"},
+		{Name: "route.accept_within", Example: `"10s"`, in: ofRoute(func(r *Route) any { return &r.AcceptWithin }),
+			Doc: "As delivery.accept_within. Default: 20 seconds"},
+		{Name: "route.accept_keep", Example: "true", in: ofRoute(func(r *Route) any { return &r.AcceptKeep }),
+			Doc: "As delivery.accept_keep. Default: false"},
 	}
 }
 

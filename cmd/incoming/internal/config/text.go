@@ -74,6 +74,8 @@ type (
 	// OnFailure is what becomes of mail when a filter fails: tempfail, accept,
 	// reject.
 	OnFailure = Word[failureActions]
+	// AcceptMode is when a sender is answered: durable, sync, hybrid; "" is durable.
+	AcceptMode = Word[acceptModes]
 	// Temperror is what becomes of mail about which the DNS does not tell: accept,
 	// tempfail.
 	Temperror = Word[temperrors]
@@ -114,6 +116,7 @@ type (
 	policies     struct{}
 	newlines     struct{}
 	formats      struct{}
+	acceptModes  struct{}
 	temperrors   struct{}
 	logFormats   struct{}
 	logLevels    struct{}
@@ -181,6 +184,10 @@ func PolicyNames() []string {
 }
 
 func (policies) check(s string) (string, error) { return choose("policy", s, PolicyNames()...) }
+
+func (acceptModes) check(s string) (string, error) {
+	return choose("way to accept", s, "durable", "sync", "hybrid")
+}
 
 func (temperrors) check(s string) (string, error) {
 	return choose("answer to trouble with the DNS", s, "accept", "tempfail")

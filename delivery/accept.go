@@ -1,0 +1,170 @@
+package delivery
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/incoming-mx/incoming/queue"
+)
+
+// Mode is what the sender's 250 waits for.
+type Mode int
+
+const (
+	// Durable: the message is in the queue. The adapter's verdict comes later, and
+	// the sender is not told.
+	Durable Mode = iota
+	// Sync: the adapter has taken it. Its no is the sender's, and so is no verdict
+	// in time.
+	Sync
+	// Hybrid: as Sync, but without a verdict in time the message is accepted, and
+	// the queue goes on with it.
+	Hybrid
+)
+
+func (m Mode) String() string {
+	switch m {
+	case Durable:
+		return "durable"
+	case Sync:
+		return "sync"
+	case Hybrid:
+		return "hybrid"
+	}
+	return fmt.Sprintf("Mode(%d)", int(m))
+}
+
+// DefaultWithin is how long a sender waits when it is not said.
+const DefaultWithin = 20 * time.Second
+
+// Acceptance is when a message's sender is answered. The zero value is Durable.
+//
+// Whatever the mode, a message is committed before its adapter sees it, so that a
+// crash in between leaves it in the queue, to be delivered: the sender, who had no
+// answer, sends it again. The adapter knows the first by its ID, which does not
+// change, and the second by Message.Fingerprint.
+type Acceptance struct {
+	Mode Mode
+	// Within is how long the sender waits for the verdict, of Sync and Hybrid; 0 or
+	// less is DefaultWithin. Senders wait 10 min for the reply (RFC 5321 §4.5.3.2.6).
+	Within time.Duration
+	// Keep makes a message whose sender was told no a dead letter, for those who
+	// want to look at it; else it is gone.
+	Keep bool
+}
+
+// Accepter is an Adapter that says when the sender of each message is answered.
+type Accepter interface {
+	Adapter
+	// Waits reports whether there is any message whose sender waits for a verdict.
+	// While it is false Acceptance is not asked.
+	Waits() bool
+	// Acceptance is asked once the message is committed, before Deliver.
+	Acceptance(m *queue.Message) Acceptance
+}
+
+// RefusedError is what Decide returns for a message whose sender is to be told no.
+type RefusedError struct {
+	Err   error // the verdict, or why there is none
+	Final bool  // the adapter rejected it; else the sender may come again
+}
+
+func (e *RefusedError) Error() string { return e.Err.Error() }
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// decision is the verdict of an attempt that a sender waits for: it lands as one, or
+// the sender has left first and the attempt is as any other.
+type decision struct {
+	Acceptance
+	until time.Time
+	taken atomic.Bool
+}
+
+func (d *decision) take() bool { return d.taken.CompareAndSwap(false, true) }
+
+// Decide takes one leased message to the adapter, as Deliver does, for a sender who
+// waits as acc says, and whose ctx carries values only. It returns nil when the
+// message is accepted: delivered, or, where only some recipients were refused or
+// failed, delivered to the others and with the queue for these; of Hybrid also when
+// the time is over. Else it returns a *RefusedError, and the message has left the
+// queue or, with Keep, is a dead letter. acc is not Durable.
+//
+// An adapter that does not return when its context ends is waited for 10 s more. What
+// it does after that is done twice when the sender comes again.
+func (p *Pool) Decide(ctx context.Context, l queue.Lease, acc Acceptance) error {
+	if acc.Within <= 0 {
+		acc.Within = DefaultWithin
+	}
+	d := &decision{Acceptance: acc, until: time.Now().Add(acc.Within)}
+	ctx = context.WithoutCancel(ctx)
+	wait, cancel := context.WithTimeoutCause(ctx, acc.Within, deadlineError(acc.Within))
+	defer cancel()
+	a, err := p.begin(wait, ctx, l, d)
+	if err != nil {
+		return p.undecided(l, acc, err)
+	}
+	if acc.Mode == Sync {
+		return <-a.verdict
+	}
+	select {
+	case err := <-a.verdict:
+		return err
+	case <-wait.Done():
+		if d.take() {
+			return nil
+		}
+		return <-a.verdict
+	}
+}
+
+// undecided ends the lease of a message for which no attempt could begin in time.
+func (p *Pool) undecided(l queue.Lease, acc Acceptance, err error) error {
+	if acc.Mode == Sync && p.remove(l, acc, queue.KindSpent, err) == nil {
+		return &RefusedError{Err: err}
+	}
+	if acc.Mode != Sync {
+		p.release(l)
+	}
+	return nil // it is in the queue, and stays there
+}
+
+// remove takes a message whose sender is told no out of the queue.
+func (p *Pool) remove(l queue.Lease, acc Acceptance, kind queue.Kind, why error) error {
+	if acc.Keep {
+		return p.wrote("bury", l, l.Bury(context.Background(), &queue.Cause{Kind: kind, Err: why}))
+	}
+	return p.wrote("ack", l, l.Ack(context.Background()))
+}
+
+// refuses reports whether the sender is to be told no: nobody was delivered, and all
+// recipients were rejected or all may be tried again. Where they differ the message
+// is accepted, for a sender has one reply. It is false when nobody waits.
+func (d *decision) refuses(j *judgement, err error) bool {
+	if d == nil || !d.take() || err == nil || len(delivered(j.done)) > 0 {
+		return false
+	}
+	return j.final() || len(j.done) == 0
+}
+
+// final reports whether the verdict was a no for good, for all.
+func (j *judgement) final() bool { return j.whole || j.owed == 0 && j.rejected }
+
+// refuse ends the lease of a message whose sender is told no, and returns what he is
+// told. One that cannot be removed is offered again by the queue: it is accepted.
+func (p *Pool) refuse(a *attempt, j *judgement, r *landing, verdict error) error {
+	no := &RefusedError{Err: verdict, Final: j.final()}
+	kind := queue.KindSpent
+	r.outcome = "deferred"
+	if no.Final {
+		r.outcome, kind = "refused", j.kind()
+	}
+	err := p.remove(a.lease, a.decision.Acceptance, kind, r.reason)
+	r.wrote(err)
+	if err != nil {
+		r.outcome = "released"
+		return nil
+	}
+	return no
+}
