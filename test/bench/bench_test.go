@@ -310,3 +310,27 @@ func TestTheFileSystemIsTheInnermostMounts(t *testing.T) {
 		}
 	}
 }
+
+func TestAGuardThatCostsMoreThanAllowedIsMissed(t *testing.T) {
+	t.Parallel()
+	at := func(rates ...float64) []turn {
+		var ts []turn
+		for _, r := range rates {
+			ts = append(ts, turn{rate: r, own: time.Duration(float64(time.Second) / r)})
+		}
+		return ts
+	}
+	turns := map[string][2][]turn{
+		engineName:   {at(100, 200, 100), at(95, 190, 96)},
+		journal.name: {at(100, 200, 100), at(94, 188, 99)},
+	}
+	s := guardSection((&bench{}).guards(), turns, time.Second)
+	for name, want := range map[string]string{engineName: reached, journal.name: missed, journal.delivering(): notMeasured} {
+		if v := find(t, s.verdicts, "messages a second with limits, deadlines and rate limits, against without: "+name); v.word != want || v.wanted != "at least 0.95 times" {
+			t.Errorf("%s: %+v", name, v)
+		}
+	}
+	if got := s.tables[0].rows[0]; got[1] != "3" || got[2] != "100 (100 to 200)" || got[6] != "0.950 (0.950 to 0.960)" || got[7] != "1.053 (1.042 to 1.053)" {
+		t.Errorf("row %q", got)
+	}
+}

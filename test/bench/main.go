@@ -53,6 +53,7 @@ type bench struct {
 	root   string // the repository's
 	dir    string // everything the servers write
 	daemon string // the built daemon
+	before string // that of an earlier commit; "" where none is asked for
 	self   string // this program, which is also the Go peers
 	cert   certificate
 
@@ -70,6 +71,7 @@ type measurement struct {
 func measurements() []measurement {
 	return []measurement{
 		{"throughput", throughput},
+		{"guards", guarding},
 		{"latency", latency},
 		{"costs", costs},
 		{"idle", idleMemory},
@@ -153,7 +155,34 @@ func prepare(ctx context.Context, o options) (_ *bench, cleanup func(), err erro
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, nil, fmt.Errorf("build the daemon: %w\n%s", err, out)
 	}
+	if b.against != "" {
+		if b.before, err = b.buildEarlier(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
 	return b, cleanup, nil
+}
+
+// buildEarlier builds the daemon of the commit b.against from a work tree of its own.
+func (b *bench) buildEarlier(ctx context.Context) (daemon string, err error) {
+	tree, daemon := filepath.Join(b.dir, "earlier"), filepath.Join(b.dir, "incoming-earlier")
+	git := func(args ...string) error {
+		cmd := exec.CommandContext(ctx, "git", append([]string{"-C", b.root, "worktree"}, args...)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("git worktree: %w\n%s", err, out)
+		}
+		return nil
+	}
+	if err := git("add", "--detach", tree, b.against); err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, git("remove", "--force", tree)) }()
+	build := exec.CommandContext(ctx, "go", "build", "-o", daemon, "./cmd/incoming")
+	build.Dir = tree
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the daemon of %s: %w\n%s", b.against, err, out)
+	}
+	return daemon, nil
 }
 
 // repository is two folders above this module.

@@ -14,6 +14,7 @@ type options struct {
 	quick, write bool
 	only         []string // nil is all
 	dir, note    string
+	against      string // a commit whose daemon has its turns beside this one's; "" is none
 	timeout      time.Duration
 	budget       time.Duration // of the throughput: no round is begun that would end later; 0 is none
 	rounds       int
@@ -33,6 +34,7 @@ func parse(args []string) (options, error) {
 	fs.BoolVar(&o.write, "write", false, "write docs/benchmarks.md and docs/benchmarks.svg too; not together with -only")
 	fs.StringVar(&only, "only", "", "the measurements to make, with commas between: "+strings.Join(names(), ","))
 	fs.StringVar(&o.dir, "dir", "", "where the servers keep their messages (default: a temporary directory)")
+	fs.StringVar(&o.against, "against", "", "a commit: guards measures the daemon that it builds beside this one, as both come")
 	fs.StringVar(&o.note, "note", "", "what a reader of the page should know of this run")
 	fs.DurationVar(&o.timeout, "timeout", 90*time.Minute, "give up after this time (-quick: 2m)")
 	fs.IntVar(&o.rounds, "rounds", 5, "how often each server has its turn (-quick: 3, or as many as fit)")
@@ -60,7 +62,7 @@ func parse(args []string) (options, error) {
 func (o *options) hurry(fs *flag.FlagSet) {
 	given := make(map[string]bool)
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	o.budget, o.settle = 30*time.Second, 500*time.Millisecond
+	o.budget, o.settle = 22*time.Second, 500*time.Millisecond
 	for name, change := range map[string]func(){
 		"timeout": func() { o.timeout = 2 * time.Minute },
 		"rounds":  func() { o.rounds = 3 },

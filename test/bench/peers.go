@@ -63,7 +63,10 @@ func servePeer(args []string) error {
 	}
 	switch kind {
 	case "engine":
-		return engine(l, secure)
+		return engine(l, secure, smtp.Limits{}, smtp.Timeouts{})
+	case "engine-unguarded":
+		return engine(l, secure, smtp.Limits{MessageSize: -1, Recipients: -1, Commands: -1, Errors: -1, RefusedRecipients: -1, SessionSize: -1},
+			smtp.Timeouts{Command: -1, TLS: -1, Data: -1, Write: -1, Session: -1})
 	case "go-smtp":
 		return goSMTP(l, secure, func(r io.Reader) error {
 			_, err := io.Copy(io.Discard, r)
@@ -82,8 +85,8 @@ func servePeer(args []string) error {
 }
 
 // engine is Incoming's own wire alone, with nothing behind it.
-func engine(l net.Listener, secure *tls.Config) error {
-	cfg := &smtp.Config{Hostname: "bench.example.org"}
+func engine(l net.Listener, secure *tls.Config, limits smtp.Limits, timeouts smtp.Timeouts) error {
+	cfg := &smtp.Config{Hostname: "bench.example.org", Limits: limits, Timeouts: timeouts}
 	if secure != nil {
 		cfg.TLSMode, cfg.TLS = smtp.TLSOptional, secure
 	}

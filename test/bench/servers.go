@@ -51,15 +51,16 @@ func (b *bench) servers() []server {
 }
 
 // incoming is the built daemon. It delivers to discard, as Postfix does, or not
-// at all.
-func (b *bench) incoming(l layout, delivering bool) server {
+// at all. More are arguments that it is given too.
+func (b *bench) incoming(l layout, delivering bool, more ...string) server {
 	s := server{name: l.name, stores: l.stores}
 	to := "none"
 	if delivering {
 		s.name, s.stores, to = l.delivering(), l.stores+", and delivers to discard", "discard"
 	}
 	s.start = func(ctx context.Context, dir string, secure bool) (*running, error) {
-		r, err := b.startIncoming(ctx, dir, secure, "--deliver", to, "--set", "queue.journal="+strconv.FormatBool(l.journal))
+		args := append([]string{"--deliver", to, "--set", "queue.journal=" + strconv.FormatBool(l.journal)}, more...)
+		r, err := b.startIncoming(ctx, dir, secure, args...)
 		if err != nil {
 			return nil, err
 		}

@@ -53,6 +53,7 @@ type turn struct {
 	messages int
 	rate     float64       // accepted a second
 	cpu      time.Duration // of the whole machine, client included, a message
+	own      time.Duration // of the server's process, a message; of guards only
 	queue    *queueing     // nil for a server without a queue
 }
 
