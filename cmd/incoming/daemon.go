@@ -61,7 +61,7 @@ func newDaemon(ctx context.Context, a *app, cfg *config.Config, load func() (*co
 	if d.hooks, exporter, err = newTelemetry(cfg, d.log); err != nil {
 		return nil, err
 	}
-	d.parts.zones.trouble = d.hooks.Trouble
+	d.parts.zones.trouble, d.parts.behind.decided = d.hooks.Trouble, d.hooks.PolicyDecision
 	if d.queue, err = openSpool(cfg, d.hooks); err != nil {
 		return nil, err
 	}

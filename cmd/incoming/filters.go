@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/incoming-mx/incoming/cmd/incoming/internal/config"
@@ -60,6 +61,9 @@ func filtersText(cfg *config.Config) (lines []string) {
 		text := fmt.Sprintf("%s at %s, %v, when it fails %s", who, where, takes, cmp.Or(onFailure.String(), "tempfail"))
 		if observed {
 			text += ", observed"
+		}
+		if name, _, _ := strings.Cut(who, " "); cfg.Behind(name) {
+			text += ", behind the queue"
 		}
 		lines = append(lines, text)
 	}

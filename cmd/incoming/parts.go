@@ -38,6 +38,7 @@ type parts struct {
 	dns      *asked  // nil: no policy wanted it yet
 	dnsbl    *dnsbls // nil: none is asked
 	zones    *zoneWatch
+	behind   *behindWatch
 }
 
 // asked is the resolver that policies ask and what it was made from: a reload
@@ -57,9 +58,9 @@ type limiter struct {
 // newParts makes what cfg chooses; old is what ran before, nil at the start.
 // Nothing is changed by it.
 func newParts(cfg *config.Config, old *parts, log *slog.Logger) (*parts, error) {
-	p := &parts{zones: &zoneWatch{log: log}}
+	p := &parts{zones: &zoneWatch{log: log}, behind: new(behindWatch)}
 	if old != nil {
-		p.zones = old.zones
+		p.zones, p.behind = old.zones, old.behind
 	}
 	var err error
 	if p.adapter, err = newAdapter(cfg, log); err != nil {
@@ -87,6 +88,9 @@ func newParts(cfg *config.Config, old *parts, log *slog.Logger) (*parts, error) 
 			p.policies = append(p.policies, ours)
 		}
 		p.policies = append(p.policies, policyNamed(name, made, cfg.Observes(name)))
+	}
+	if p.adapter, err = p.filtered(p.adapter, cfg, old, log); err != nil {
+		return nil, err
 	}
 	return p, nil
 }

@@ -72,7 +72,7 @@ func (c *Config) check() error {
 	}
 	for i, p := range c.Observe {
 		switch {
-		case !c.names(p.String()):
+		case !c.names(p.String()) && !c.Behind(p.String()):
 			return at("observe").says("observe: %s is not asked; name it in policies too", p)
 		case slices.Contains(c.Observe[:i], p):
 			return at("observe").says("observe: %s is named twice", p)
@@ -242,7 +242,7 @@ func (c *Config) PolicyOrder() []string {
 		"milter":         len(c.Milters) > 0,
 	}
 	for _, name := range PolicyNames() {
-		if configured[name] && !slices.Contains(order, name) {
+		if configured[name] && !slices.Contains(order, name) && !c.Behind(name) {
 			order = append(order, name)
 		}
 	}

@@ -129,6 +129,7 @@ type Delivery struct {
 	BackoffCap  Duration `toml:"backoff_cap"`
 	GiveUp      Duration `toml:"give_up"`
 	MaxAttempts Count    `toml:"max_attempts"`
+	Filters     []Filter `toml:"filters"`
 
 	Accept       AcceptMode `toml:"accept"`
 	AcceptWithin Duration   `toml:"accept_within"`

@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 var sameConfig = cmp.Options{
 	cmpopts.EquateComparable(Network{}),
 	cmp.AllowUnexported(Target{}),
-	cmpopts.EquateComparable(Endpoint{}, SocketMode{}, Protocol{}, TLSMode{}, TLSVersion{}, ProxyMode{}, Policy{}, Newline{}, Format{}, LogFormat{}, LogLevel{}, LogAddresses{}, OnFailure{}, Stage{}, Temperror{}, Domain{}, HostPort{}, Hostname{}, DNSServer{}, DNSBLAction{}, Delimiters{}, Known{}, Prefix{}, AcceptMode{}),
+	cmpopts.EquateComparable(Endpoint{}, SocketMode{}, Protocol{}, TLSMode{}, TLSVersion{}, ProxyMode{}, Policy{}, Newline{}, Format{}, LogFormat{}, LogLevel{}, LogAddresses{}, OnFailure{}, Stage{}, Filter{}, Temperror{}, Domain{}, HostPort{}, Hostname{}, DNSServer{}, DNSBLAction{}, Delimiters{}, Known{}, Prefix{}, AcceptMode{}),
 }
 
 func TestEveryFieldHasAKeyAndEveryKeyAField(t *testing.T) {

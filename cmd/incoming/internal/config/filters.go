@@ -49,6 +49,35 @@ func StageNames() (names []string) {
 	return names
 }
 
+// filterNames is a policy that is a program of its own.
+type filterNames struct{}
+
+func (filterNames) check(s string) (string, error) {
+	return choose("filter", s, "rspamd", "http_policy", "milter")
+}
+
+// Behind reports whether the filter of that name is asked behind the queue.
+func (c *Config) Behind(name string) bool {
+	return slices.ContainsFunc(c.Delivery.Filters, func(f Filter) bool { return f.String() == name })
+}
+
+// checkBehind finds filters behind the queue that are not there.
+func (c *Config) checkBehind() error {
+	set := map[string]bool{"rspamd": c.Rspamd.URL != "", "http_policy": c.HTTPPolicy.URL != "", "milter": len(c.Milters) > 0}
+	for i, f := range c.Delivery.Filters {
+		name := f.String()
+		switch {
+		case !set[name]:
+			return at("delivery.filters").says("delivery.filters: %s is named, but not set up; set its keys", name)
+		case slices.Contains(c.Delivery.Filters[:i], f):
+			return at("delivery.filters").says("delivery.filters: %s is named twice", name)
+		case name == "http_policy" && !slices.ContainsFunc(c.HTTPPolicy.Stages, func(s Stage) bool { return s.String() == policy.StageMessage.String() }):
+			return at("http_policy.stages", "delivery.filters").says("http_policy.stages: behind the queue it would be asked at message, which is not among them; add it")
+		}
+	}
+	return nil
+}
+
 // stageNames is a stage.
 type stageNames struct{}
 
@@ -127,6 +156,9 @@ func (c *Config) checkFilters() error {
 		}
 	}
 	if err := c.checkAsked(); err != nil {
+		return err
+	}
+	if err := c.checkBehind(); err != nil {
 		return err
 	}
 	return c.checkSpells()

@@ -197,6 +197,8 @@ func deliveryKeys() []Key {
 			Doc: "How long a sender waits for the verdict, with sync and hybrid"},
 		{Name: "delivery.accept_keep", Default: "false", at: func(c *Config) any { return &c.Delivery.AcceptKeep },
 			Doc: "Whether a message whose sender was told no becomes a dead letter; else it is gone"},
+		{Name: "delivery.filters", Example: `["rspamd"]`, at: func(c *Config) any { return &c.Delivery.Filters },
+			Doc: "The filters that are asked when a message is in the queue, before it is delivered, in place of while its sender waits: rspamd, http_policy, milter (all of them). There they let pass, have it tried again (4xx, or the filter fails) or reject (a dead letter), and change nothing. Default: none"},
 		{Name: "webhook.format", Default: "multipart", at: func(c *Config) any { return &c.Webhook.Format },
 			Doc: "multipart sends the parts envelope (JSON) and message (message/rfc822); raw the message alone; incoming all it says as JSON; " +
 				"sendgrid, mailgun, postmark and ses what that provider would send"},

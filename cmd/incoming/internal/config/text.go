@@ -79,6 +79,8 @@ type (
 	// Temperror is what becomes of mail about which the DNS does not tell: accept,
 	// tempfail.
 	Temperror = Word[temperrors]
+	// Filter is a policy that may be asked behind the queue.
+	Filter = Word[filterNames]
 	// Stage is when policies are asked: connect to message.
 	Stage = Word[stageNames]
 	// LogFormat is text or json.

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/incoming-mx/incoming"
+	"github.com/incoming-mx/incoming/cmd/incoming/internal/config"
+	"github.com/incoming-mx/incoming/delivery/filter"
+	"github.com/incoming-mx/incoming/policy"
+	"github.com/incoming-mx/incoming/telemetry"
+)
+
+// behindWatch tells what filters behind the queue decide.
+type behindWatch struct {
+	decided func(telemetry.PolicyDecision) // nil: nobody listens
+}
+
+// filtered is the adapter behind the filters of delivery.filters; one that is nil,
+// and one that none is for, as it is.
+func (p *parts) filtered(to incoming.Adapter, cfg *config.Config, old *parts, log *slog.Logger) (incoming.Adapter, error) {
+	if to == nil || len(cfg.Delivery.Filters) == 0 {
+		return to, nil
+	}
+	var policies []policy.Policy
+	for _, f := range cfg.Delivery.Filters {
+		name := f.String()
+		if name == "milter" {
+			made, err := newMilters(cfg)
+			if err != nil {
+				return nil, err
+			}
+			policies = append(policies, made...)
+			continue
+		}
+		made, err := p.policy(name, cfg, old, log)
+		if err != nil {
+			return nil, fmt.Errorf("delivery.filters: %s: %w", name, err)
+		}
+		policies = append(policies, policyNamed(name, made, cfg.Observes(name)))
+	}
+	hostname := cfg.Hostname.String()
+	if hostname == "" {
+		var err error
+		if hostname, err = os.Hostname(); err != nil {
+			return nil, fmt.Errorf("hostname: %w", err)
+		}
+	}
+	return filter.New(to, policies, &filter.Options{Hostname: hostname,
+		Chain: policy.ChainOptions{Timeout: cfg.Timeouts.Policy.D, OnDecision: p.behind.tell}}), nil
+}
+
+// tell is a decision as those of a session are, at the stage delivery.
+func (b *behindWatch) tell(t *policy.Transaction, d policy.Decision) {
+	telemetry.Emit(b.decided, telemetry.PolicyDecision{
+		Session: telemetry.Session{Listener: t.Listener, Peer: t.Peer, Hello: t.Hello},
+		Policy:  d.Policy, Stage: "delivery", Decision: string(d.Kind), Reason: d.Reason, Duration: d.Took, Observed: d.Observed,
+		Because: telemetry.Because{Rule: d.Rule, Inputs: append([]slog.Attr{slog.String("id", t.ID)}, d.Inputs...), Took: d.Took},
+	})
+}
