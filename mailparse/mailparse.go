@@ -45,7 +45,7 @@ const (
 	MaxProblems = 100
 )
 
-// Mail is what a message says. All text in it is UTF-8, with \n at the end of a
+// Mail is what a message says. It may be read by many goroutines. All text in it is UTF-8, with \n at the end of a
 // line; that of header fields is without line ends and control characters.
 type Mail struct {
 	// Subject is "" when there is none.
@@ -91,6 +91,8 @@ type Mail struct {
 	// Problems is what is wrong with the message, and what was therefore guessed
 	// or left out; nil when nothing is.
 	Problems []Problem
+
+	answer answer
 }
 
 // Recipient is an address of the envelope.

@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Reply is what the sender wrote anew: Text without the history that it quotes
@@ -11,27 +12,32 @@ import (
 // several languages, and is therefore a guess; Text is always whole. What is
 // forwarded is no history. Answers between quoted lines are kept, the quoted
 // lines are not. It is "" when nothing new was written.
-func (m *Mail) Reply() string {
-	reply, _ := m.splitReply()
-	return reply
-}
+func (m *Mail) Reply() string { return m.answered().text }
 
 // Signature is the signature that Reply leaves out; "" when none was found.
-func (m *Mail) Signature() string {
-	_, signature := m.splitReply()
-	return signature
-}
+func (m *Mail) Signature() string { return m.answered().signature }
 
 // ReplyHTML is HTML without the history that it quotes, as far as the program that
 // wrote it marks that; the signature stays.
-func (m *Mail) ReplyHTML() string { return stripHTML(m.HTML) }
+func (m *Mail) ReplyHTML() string { return m.answered().html }
 
-func (m *Mail) splitReply() (reply, signature string) {
-	text := m.Text
-	if m.TextFromHTML {
-		text = htmlText(m.ReplyHTML())
-	}
-	return splitReply(text, forwardSubject.MatchString(m.Subject))
+// answer is what was written anew.
+type answer struct {
+	once                  sync.Once
+	text, signature, html string
+}
+
+// answered finds it, once.
+func (m *Mail) answered() *answer {
+	m.answer.once.Do(func() {
+		text := m.Text
+		m.answer.html = stripHTML(m.HTML)
+		if m.TextFromHTML {
+			text = htmlText(m.answer.html)
+		}
+		m.answer.text, m.answer.signature = splitReply(text, forwardSubject.MatchString(m.Subject))
+	})
+	return &m.answer
 }
 
 // maxLine is the octets of a line that are looked at, maxLines how many lines are
