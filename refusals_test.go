@@ -145,6 +145,8 @@ func TestEveryRefusalIsLoggedWithItsReplyAndReason(t *testing.T) {
 	met["421 4.3.0 mx.test Internal error, try again later"] = true
 	met["550 5.7.1 Refused by a mail filter"] = true // TestTheAnswersOfAFilter in policy/milter
 	met["451 4.7.1 A mail filter asks to try again later"] = true
+	met["550 5.1.1 No such address here"] = true // TestThePolicyRefusesWhatIsForged… in policy/minted
+	met["550 5.1.6 This address has expired"] = true
 	met["550 5.7.1 Refused as spam"] = true // TestTheActionsOfRspamd in policy/rspamd
 	met["451 4.7.1 Try again later"] = true
 	met["550 5.7.1 Refused by policy"] = true // TestTheActionsOfAnApplication in policy/httppolicy

@@ -63,7 +63,7 @@ func (a *app) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usagef(cmd, "%w", err) })
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(a.serveCommand(), a.checkCommand(), a.configCommand(), a.queueCommand(), a.sessionsCommand(),
-		a.reloadCommand(), a.routeCommand(), a.sendCommand(), a.versionCommand(), a.manCommand())
+		a.reloadCommand(), a.routeCommand(), a.addressCommand(), a.sendCommand(), a.versionCommand(), a.manCommand())
 	return root
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/incoming-mx/incoming/delivery/webhook"
 	"github.com/incoming-mx/incoming/policy"
 	"github.com/incoming-mx/incoming/policy/mailauth"
+	"github.com/incoming-mx/incoming/policy/minted"
 	"github.com/incoming-mx/incoming/policy/recipients"
 	"github.com/incoming-mx/incoming/policy/resolver"
 	"github.com/incoming-mx/incoming/proxyproto"
@@ -206,6 +207,12 @@ func (p *parts) policy(name string, cfg *config.Config, old *parts, log *slog.Lo
 		return policy.RequireTLS(), nil
 	case "require_hello":
 		return policy.RequireHello(), nil
+	case "minted":
+		m, err := minted.Open(cfg.Minted.KeyFile)
+		if err != nil {
+			return nil, err
+		}
+		return m.Policy(cfg.Minted.Routes...)
 	case "mailauth":
 		return p.mailauth(cfg, old)
 	case "max_size":

@@ -81,6 +81,9 @@ func conditions(r config.Route) (when []route.Condition, err error) {
 	if re := r.Sender.Regexp; re != nil {
 		add(route.Sender(re), nil)
 	}
+	if len(r.Minted) > 0 {
+		add(route.Minted(r.Minted...))
+	}
 	if r.Quarantined {
 		add(route.Quarantined(), nil)
 	}

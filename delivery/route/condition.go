@@ -195,6 +195,27 @@ func Header(name string, pattern *regexp.Regexp) Condition {
 	}}
 }
 
+// Minted holds when the recipient is an address that was minted for one of routes
+// (package policy/minted), which the policy minted has verified at RCPT. It is an
+// error when there is none.
+func Minted(routes ...string) (Condition, error) {
+	if len(routes) == 0 {
+		return nil, fmt.Errorf("minted: no route is named")
+	}
+	return condition{"minted for " + strings.Join(routes, ", "), func(q *Question) (bool, error) {
+		raw, ok := q.Message.Facts["minted.addresses"]
+		if !ok {
+			return false, nil
+		}
+		var all map[string]struct{ Route string }
+		if err := json.Unmarshal(raw, &all); err != nil {
+			return false, fmt.Errorf("fact minted.addresses: %w", err)
+		}
+		a, ok := all[q.Recipient.Address]
+		return ok && slices.Contains(routes, a.Route), nil
+	}}, nil
+}
+
 // Quarantined holds when a policy has marked the message.
 func Quarantined() Condition {
 	return condition{"quarantined", func(q *Question) (bool, error) { return q.Message.Quarantine != "", nil }}

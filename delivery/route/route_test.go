@@ -30,7 +30,8 @@ func message(attempt int, to ...string) *queue.Message {
 	e := queue.Entry{ID: "m1", Size: int64(len(letter)), Attempts: attempt - 1}
 	e.ReceivedAt = time.Now()
 	e.Envelope.MailFrom = "A@X.example"
-	e.Facts = queue.Facts{"mailauth.results": json.RawMessage(`{"from":{"result":"pass","n":2,"by":["dkim","spf"]}}`), "x.flag": json.RawMessage(`true`)}
+	e.Facts = queue.Facts{"mailauth.results": json.RawMessage(`{"from":{"result":"pass","n":2,"by":["dkim","spf"]}}`), "x.flag": json.RawMessage(`true`),
+		"minted.addresses": json.RawMessage(`{"t+abc@y.example":{"route":"t","data":"7"}}`)}
 	for _, a := range to {
 		e.Envelope.RcptTo = append(e.Envelope.RcptTo, queue.Recipient{Address: a})
 	}
@@ -122,6 +123,9 @@ func TestAConditionHoldsForWhatItSays(t *testing.T) {
 		{route.Fact("mailauth.results/from/by/1", "spf"), "a@y.example", true},
 		{route.Fact("mailauth.results/from/by/2", nil), "a@y.example", false},
 		{route.Fact("mailauth.results/from", map[string]any{}), "a@y.example", false},
+		{must(route.Minted("s", "t")), "t+abc@y.example", true},
+		{must(route.Minted("s")), "t+abc@y.example", false},
+		{must(route.Minted("t")), "t+abd@y.example", false},
 		{route.Quarantined(), "a@y.example", false},
 		{route.Not(route.Quarantined()), "a@y.example", true},
 	} {

@@ -58,6 +58,8 @@ func (c *Config) check() error {
 		return at("policies").says("dnsbl: there is none, but the policy dnsbl is named; add a [[dnsbl]]")
 	case c.names("recipients") && c.Recipients == nil:
 		return at("recipients", "policies").says("recipients: not set, but the policy recipients is named; set it to who exists")
+	case c.names("minted") && (c.Minted.KeyFile == "" || len(c.Minted.Routes) == 0):
+		return at("minted.key_file", "minted.routes", "policies").says("minted: the policy wants key_file and routes; set both")
 	case c.names("max_size") && c.MaxSize.Size.N <= 0:
 		return at("max_size.size", "policies").says(`max_size.size: not set, but the policy max_size is named; set it, such as "10MiB"`)
 	case c.names("max_recipients") && c.MaxRecipients.Count.N <= 0:
@@ -233,6 +235,7 @@ func (c *Config) PolicyOrder() []string {
 		"access_list":    c.AccessList.File != "",
 		"rate_limit":     c.RateLimit.Limits(),
 		"max_size":       c.MaxSize.Size.N > 0,
+		"minted":         len(c.Minted.Routes) > 0,
 		"max_recipients": c.MaxRecipients.Count.N > 0,
 		"dnsbl":          len(c.DNSBLs) > 0,
 		"recipients":     c.Recipients != nil,

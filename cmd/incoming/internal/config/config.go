@@ -30,6 +30,7 @@ type Config struct {
 	Webhook       Webhook       `toml:"webhook"`
 	Command       Command       `toml:"command"`
 	Relay         Relay         `toml:"relay"`
+	Minted        Minted        `toml:"minted"`
 	S3            S3            `toml:"s3"`
 	DNS           DNS           `toml:"dns"`
 	MailAuth      MailAuth      `toml:"mailauth"`
@@ -182,6 +183,12 @@ type Relay struct {
 	TLS       TLSMode `toml:"tls"`
 	TLSCA     string  `toml:"tls_ca"`
 	TLSVerify bool    `toml:"tls_verify"`
+}
+
+// Minted is [minted].
+type Minted struct {
+	KeyFile string   `toml:"key_file"`
+	Routes  []string `toml:"routes"`
 }
 
 // S3 is [s3].

@@ -16,6 +16,7 @@ type Route struct {
 	Sender      Pattern            `toml:"sender"`
 	Header      map[string]Pattern `toml:"header"`
 	Fact        map[string]any     `toml:"fact"`
+	Minted      []string           `toml:"minted"`
 	Quarantined bool               `toml:"quarantined"`
 	To          []Target           `toml:"to"`
 	AtOnce      Count              `toml:"at_once"`
@@ -82,6 +83,8 @@ func routeKeys() []Key {
 			Doc: "The message has each of these fields, and the regular expression matches in its decoded value; an empty one matches any"},
 		{Name: "route.fact", Example: `{"customers.number" = 4711}`, in: ofRoute(func(r *Route) any { return &r.Fact }),
 			Doc: "The message has each of these facts with that string, number or truth value; behind a / the key may go on with the way to a part of it (RFC 6901)"},
+		{Name: "route.minted", Example: `["tickets"]`, in: ofRoute(func(r *Route) any { return &r.Minted }),
+			Doc: "The recipient is an address that was minted for one of these (minted.routes), and not forged"},
 		{Name: "route.quarantined", Example: "true", in: ofRoute(func(r *Route) any { return &r.Quarantined }),
 			Doc: "For messages that a policy has marked only. Default: for all"},
 		{Name: "route.to", Example: `["https://app.example/mail", "maildir:archive"]`, in: ofRoute(func(r *Route) any { return &r.To }),
@@ -138,6 +141,11 @@ func (c *Config) checkRoute(r Route, before []Route) *conflict {
 	case !r.conditional():
 		return at("route.name").says("route %s: it has no condition; delivery.to is where those go that no route is for", r.Name)
 	}
+	for _, name := range r.Minted {
+		if !slices.Contains(c.Minted.Routes, name) {
+			return at("route.minted", "route.name").says("route %s: nothing is minted for %s, so that it would never be met; add it to minted.routes", r.Name, name)
+		}
+	}
 	for key, v := range r.Fact {
 		if _, ok := FactValue(v); !ok {
 			return at("route.fact").says("route %s: fact %s: it is neither a string, a number nor a truth value", r.Name, key)
@@ -157,5 +165,5 @@ func (c *Config) checkRoute(r Route, before []Route) *conflict {
 
 func (r Route) conditional() bool {
 	return len(r.Domain) > 0 || len(r.Address) > 0 || r.Plus.Regexp != nil || r.Recipient.Regexp != nil || r.Sender.Regexp != nil ||
-		len(r.Header) > 0 || len(r.Fact) > 0 || r.Quarantined
+		len(r.Header) > 0 || len(r.Fact) > 0 || len(r.Minted) > 0 || r.Quarantined
 }

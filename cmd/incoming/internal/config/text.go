@@ -182,7 +182,7 @@ func (tlsVersions) check(s string) (string, error) {
 // PolicyNames is the built-in policies, in the order they are asked when the
 // configuration sets one up without naming it.
 func PolicyNames() []string {
-	return []string{"access_list", "rate_limit", "require_tls", "require_hello", "max_size", "max_recipients", "dnsbl", "recipients", "mailauth", "rspamd", "http_policy", "milter"}
+	return []string{"access_list", "rate_limit", "require_tls", "require_hello", "max_size", "max_recipients", "dnsbl", "minted", "recipients", "mailauth", "rspamd", "http_policy", "milter"}
 }
 
 func (policies) check(s string) (string, error) { return choose("policy", s, PolicyNames()...) }
