@@ -28,26 +28,34 @@ type Options struct {
 	Chain policy.ChainOptions
 }
 
-// Adapter asks, then delivers.
-type Adapter struct {
+// asking asks, then delivers.
+type asking struct {
 	to       delivery.Adapter
 	chain    *policy.Chain
 	hostname string
 }
 
-var _ delivery.Adapter = (*Adapter)(nil)
-
-// New puts policies before an adapter. They are asked in order at
-// policy.StageMessage, and at no other stage. nil options are the defaults.
-func New(to delivery.Adapter, policies []policy.Policy, o *Options) *Adapter {
-	if o == nil {
-		o = &Options{}
-	}
-	return &Adapter{to: to, chain: policy.NewChain(policies, &o.Chain), hostname: o.Hostname}
+// accepting is asking before an adapter that says when senders are answered.
+type accepting struct {
+	delivery.Accepter
+	asking *asking
 }
 
-// Deliver asks the policies about m. When none objects it is the adapter's verdict;
-// else
+// Deliver implements delivery.Adapter.
+func (a accepting) Deliver(ctx context.Context, m *queue.Message) error {
+	return a.asking.Deliver(ctx, m)
+}
+
+var (
+	_ delivery.Adapter  = (*asking)(nil)
+	_ delivery.Accepter = accepting{}
+)
+
+// New puts policies before an adapter. They are asked in order at
+// policy.StageMessage, and at no other stage. nil options are the defaults. When the
+// adapter is a delivery.Accepter, so is what New returns, and says the same.
+//
+// When no policy objects to a message the verdict is the adapter's; else
 //
 //   - a refusal of 5xx is delivery.Reject: the message becomes a dead letter, and so
 //     it does where a policy would discard or quarantine it, for nothing vanishes
@@ -57,7 +65,19 @@ func New(to delivery.Adapter, policies []policy.Policy, o *Options) *Adapter {
 //     (policy.Failed) is done.
 //
 // Header fields and facts of the policies are dropped.
-func (a *Adapter) Deliver(ctx context.Context, m *queue.Message) error {
+func New(to delivery.Adapter, policies []policy.Policy, o *Options) delivery.Adapter {
+	if o == nil {
+		o = &Options{}
+	}
+	a := &asking{to: to, chain: policy.NewChain(policies, &o.Chain), hostname: o.Hostname}
+	if accepter, ok := to.(delivery.Accepter); ok {
+		return accepting{accepter, a}
+	}
+	return a
+}
+
+// Deliver implements delivery.Adapter.
+func (a *asking) Deliver(ctx context.Context, m *queue.Message) error {
 	t, err := a.transaction(m)
 	if err != nil {
 		return fmt.Errorf("filter: %w", err)
@@ -79,7 +99,7 @@ func (a *Adapter) Deliver(ctx context.Context, m *queue.Message) error {
 }
 
 // transaction is the message as policies know one.
-func (a *Adapter) transaction(m *queue.Message) (*policy.Transaction, error) {
+func (a *asking) transaction(m *queue.Message) (*policy.Transaction, error) {
 	env := m.Envelope
 	t := &policy.Transaction{Listener: m.Listener, Hostname: a.hostname, Hello: m.Hello, MaxMessageSize: -1, MaxRecipients: -1}
 	if peer, err := netip.ParseAddrPort(m.Peer); err == nil { // "" and a peer without an address are none

@@ -134,3 +134,34 @@ func TestABareMessageIsAskedAbout(t *testing.T) {
 		t.Errorf("verdict %v", err)
 	}
 }
+
+// accepter is an adapter that says when senders are answered.
+type accepter struct {
+	counted
+	says delivery.Acceptance
+}
+
+func (a *accepter) Waits() bool                                   { return true }
+func (a *accepter) Acceptance(*queue.Message) delivery.Acceptance { return a.says }
+
+func TestWhenSendersAreAnsweredIsStillTheAdaptersToSay(t *testing.T) {
+	t.Parallel()
+	to := &accepter{says: delivery.Acceptance{Mode: delivery.Sync}}
+	a, is := New(to, nil, nil).(delivery.Accepter)
+	if !is || !a.Waits() || a.Acceptance(message()).Mode != delivery.Sync {
+		t.Error("it does not say so any more")
+	}
+	if _, is := New(&counted{}, nil, nil).(delivery.Accepter); is {
+		t.Error("an adapter that says nothing of it is made to")
+	}
+}
+
+func TestFiltersBeforeSuchAnAdapterAreAsked(t *testing.T) {
+	t.Parallel()
+	to := &accepter{}
+	err := New(to, []policy.Policy{says(policy.Reject("no"))}, nil).Deliver(t.Context(), message())
+	var reject *delivery.RejectError
+	if !errors.As(err, &reject) || to.n != 0 {
+		t.Errorf("verdict %v, delivered %d times", err, to.n)
+	}
+}
