@@ -1,0 +1,9 @@
+package main
+
+func Example() {
+	main()
+	// Output:
+	// ticket 4711: "Hello."
+	// for the books: Invoice für März
+	// new from alice@example.net: Help!
+}
