@@ -40,6 +40,7 @@ func (r *rig) state(id queue.ID) string {
 	return fmt.Sprint(e.State)
 }
 
+// D03: where verdicts differ, nothing is refused that somebody has.
 func TestASenderIsToldTheVerdict(t *testing.T) {
 	t.Parallel()
 	no, later := delivery.Reject(errors.New("no")), errAdapter
@@ -95,6 +96,7 @@ func TestASenderIsToldTheVerdict(t *testing.T) {
 	}
 }
 
+// D02.
 func TestASenderWaitsNoLongerThanHeShould(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

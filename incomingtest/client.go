@@ -171,6 +171,9 @@ func (c *Client) TLS() tls.ConnectionState {
 	return tls.ConnectionState{}
 }
 
+// Transcript is the dialogue so far, a step a line, each quoted and cut to 200 octets.
+func (c *Client) Transcript() string { return c.said.String() }
+
 // Reset ends the connection as a crash does: what is in flight is lost.
 func (c *Client) Reset() {
 	if t, ok := c.nc.(*net.TCPConn); ok {

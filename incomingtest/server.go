@@ -8,6 +8,9 @@
 //	srv.Send("a@example.net", []string{"b@example.org"}, "Subject: hello\r\n\r\nHello\r\n")
 //	m := srv.Next()
 //
+// [Server.Faulty] and [Server.Fill] make a way to it slow or break off, and its
+// queue full. [Message] is a message from a file, for what needs no server.
+//
 // Every wait is bounded, and everything ends with the test.
 package incomingtest
 
@@ -50,6 +53,7 @@ type Server struct {
 	t    testing.TB
 	got  chan *Received
 	stop func() error
+	own  *fillable // nil: cfg.Queue was given
 }
 
 // NewServer starts a server for t and ends it with t. What cfg does not say is
@@ -59,10 +63,9 @@ type Server struct {
 func NewServer(t testing.TB, cfg incoming.Config) *Server {
 	t.Helper()
 	s := &Server{t: t, got: make(chan *Received, 10_000)}
-	var own *memqueue.Queue
 	if cfg.Queue == nil {
-		own = memqueue.New(nil)
-		cfg.Queue = own
+		s.own = &fillable{Queue: memqueue.New(nil)}
+		cfg.Queue = s.own
 	}
 	if cfg.Listeners == nil {
 		cfg.Listeners = []incoming.Listener{{Name: "test", Address: "127.0.0.1:0"}}
@@ -81,8 +84,8 @@ func NewServer(t testing.TB, cfg incoming.Config) *Server {
 	s.stop = sync.OnceValue(func() error {
 		cancel()
 		err := <-ran
-		if own != nil {
-			err = errors.Join(err, own.Close())
+		if s.own != nil {
+			err = errors.Join(err, s.own.Close())
 		}
 		return err
 	})
