@@ -55,14 +55,17 @@ func (p *Pool) land(ctx context.Context, a *attempt, err error) {
 	if a.asked {
 		r.tally = j.tally()
 	}
-	answer := err // to whom waits for it
-	if a.decision.refuses(&j, err) {
-		answer = p.refuse(a, &j, &r, err)
-	} else {
+	switch {
+	case a.decision.refuses(&j, err):
+		// The message leaves the queue before its sender is told no.
+		a.verdict <- p.refuse(a, &j, &r, err)
+	case a.decision != nil:
+		// What is accepted stays so, whatever becomes of the rest: a sender does
+		// not wait for the queue to write that it is done.
+		a.verdict <- nil
 		p.carryOut(ctx, a, &j, &r, err)
-		if a.decision != nil {
-			answer = nil
-		}
+	default:
+		p.carryOut(ctx, a, &j, &r, err)
 	}
 	if len(j.unknown) > 0 {
 		r.reason = errors.Join(r.reason, notOwed(j.unknown))
@@ -80,8 +83,8 @@ func (p *Pool) land(ctx context.Context, a *attempt, err error) {
 	if turned != nil {
 		telemetry.Emit(p.cfg.Hooks.DeliveryHeld, telemetry.DeliveryHeld{Held: turned.held, Failures: turned.failures, Reason: turned.why})
 	}
-	if a.verdict != nil {
-		a.verdict <- answer
+	if a.verdict != nil && a.decision == nil {
+		a.verdict <- err
 	}
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -12,19 +11,14 @@ import (
 type variant struct {
 	name string
 	args []string // of the daemon
-	// beside is the variant whose throughput it is held against; "" is plainName.
-	beside string
-	// wants is the least share of that; 0 is none.
+	// wants is the least share of the plain throughput; 0 is none.
 	wants float64
 }
 
 // costsBudget is the time after which -quick begins no further round.
 const costsBudget = 5 * time.Second
 
-const (
-	plainName      = "as it comes"
-	deliveringName = "delivering to discard"
-)
+const plainName = "as it comes"
 
 // costs is what parts of the daemon that can be switched on or off take of its
 // throughput: each variant has its turns beside the daemon as it comes, with the
@@ -43,8 +37,6 @@ func costs(ctx context.Context, b *bench) (_ section, err error) {
 		{name: plainName},
 		{name: "SPF, DKIM, DMARC and iprev; the DNS remembered", args: authenticating(m.remembered), wants: 0.4},
 		{name: "the same, every question asked anew", args: authenticating(m.forgotten)},
-		{name: deliveringName, args: []string{"--deliver", "discard"}},
-		{name: "the same, accepting in hybrid mode", args: []string{"--deliver", "discard", "--set", "delivery.accept=hybrid"}, beside: deliveringName, wants: 0.9},
 	}
 	turns := make(map[string][]turn)
 	rounds, began := b.rounds, time.Now()
@@ -102,14 +94,13 @@ func (b *bench) costsSection(variants []variant, turns map[string][]turn, rounds
 			"the same daemon with a part switched on. The DNS is a small server of this program on loopback, once with answers that may be "+
 			"remembered and once with answers that may not. %s.", plural(rounds, "round")),
 	}
-	t := table{header: []string{"daemon", "messages/s", "share", "of"}}
+	t := table{header: []string{"daemon", "messages/s", "of " + plainName}}
 	rates := func(name string) []float64 { return each(turns[name], func(t turn) float64 { return t.rate }) }
 	for _, v := range variants {
-		beside := cmp.Or(v.beside, plainName)
-		share := divide(rates(v.name), rates(beside))
-		t.rows = append(t.rows, []string{v.name, spread(rates(v.name), "%.0f"), spread(share, "%.2f"), beside})
+		share := divide(rates(v.name), rates(plainName))
+		t.rows = append(t.rows, []string{v.name, spread(rates(v.name), "%.0f"), spread(share, "%.2f")})
 		if v.wants > 0 {
-			s.verdicts = append(s.verdicts, hold("Accepting with: "+v.name, atLeast(v.wants, "%.2f", " of "+beside), share, nil))
+			s.verdicts = append(s.verdicts, hold("Accepting with: "+v.name, atLeast(v.wants, "%.2f", " of "+plainName), share, nil))
 		}
 	}
 	s.tables = []table{t}

@@ -74,6 +74,7 @@ func measurements() []measurement {
 		{"guards", guarding},
 		{"latency", latency},
 		{"costs", costs},
+		{"modes", modes},
 		{"idle", idleMemory},
 		{"receiving", receivingMemory},
 		{"depth", depths},
