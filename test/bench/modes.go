@@ -16,13 +16,14 @@ var acceptModes = []string{"durable", "hybrid", "sync"}
 func modes(ctx context.Context, b *bench) (section, error) {
 	took := make(map[string][]float64) // µs
 	if err := b.inModes(ctx, nil, func(servers []*running) error {
-		clients := make([]*client, len(servers))
-		defer hangUp(clients)
-		for i, r := range servers {
-			var err error
-			if clients[i], err = dial(ctx, r.addr, false); err != nil {
+		var clients []*client
+		defer func() { hangUp(clients) }()
+		for _, r := range servers {
+			c, err := dial(ctx, r.addr, false)
+			if err != nil {
 				return err
 			}
+			clients = append(clients, c)
 		}
 		text := append(message(small), ".\r\n"...)
 		const warming = 100
