@@ -143,6 +143,20 @@ func TestAReplyIsAVerdictWhereItIsAboutTheMessage(t *testing.T) {
 	}
 }
 
+func TestNoMoreIsReadThanRepliesNeed(t *testing.T) {
+	t.Parallel()
+	for name, dialogue := range map[string]string{
+		"before hello": "S: 220 x\nC: EHLO\nS* 100000 250-x\n",
+		"behind it":    hello() + "C: MAIL\nS* 100000 250-x\n",
+	} {
+		srv := play(t, dialogue+"hang")
+		err := deliver(t, newAdapter(t, Config{Address: srv.address, TLS: TLSDisabled}), message(text, "b@y"))["b@y"]
+		if kind(err) != "retry" || !strings.Contains(err.Error(), errTooMuch.Error()) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // D25, and what is smuggled: whatever a message holds, one text and one end arrive.
 func TestLineEndsAreRepairedAndDotsStuffed(t *testing.T) {
 	t.Parallel()
@@ -213,10 +227,10 @@ func TestAServerThatReadsNothingOrSaysNothingIsLeftAtTheDeadline(t *testing.T) {
 	t.Parallel()
 	for name, dialogue := range map[string]string{
 		"says nothing":  "hang",
-		"reads nothing": hello() + "C: MAIL\nS: 250 ok\nC: RCPT\nS: 250 ok\nC: DATA\nS: 354 go\nhang",
+		"reads nothing": hello("8BITMIME") + "C: MAIL\nS: 250 ok\nC: RCPT\nS: 250 ok\nC: DATA\nS: 354 go\nhang",
 	} {
 		srv := play(t, dialogue)
-		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		a := newAdapter(t, Config{Address: srv.address, TLS: TLSDisabled})
 		err := delivery.Results(a.Deliver(ctx, message(strings.Repeat("long text\r\n", 1<<20), "b@y")), []string{"b@y"})["b@y"]

@@ -74,7 +74,11 @@ func TestAnAddressThatWasChangedAnywhereIsForged(t *testing.T) {
 	m := minter(t, noon, keyA)
 	s := mint(t, m, Address{Route: "tickets", Domain: "example.org", Data: "4711", Expires: noon.Add(time.Hour)})
 	for i := range s {
-		for _, c := range []byte("a2+@.x") {
+		others := "a2+@.x"
+		if i == strings.Index(s, "@")-1 { // some of its bits may be nobody's
+			others += "abcdefghijklmnopqrstuvwxyz234567"
+		}
+		for _, c := range []byte(others) {
 			changed := s[:i] + string(c) + s[i+1:]
 			if strings.EqualFold(changed, s) {
 				continue
