@@ -47,15 +47,18 @@ func newCheck(ctx context.Context, v *Verifier, t *policy.Transaction) *check {
 // end the server, whatever a library makes of it.
 func (c *check) start(f func()) {
 	c.begun.Go(func() {
-		defer func() {
-			if p := recover(); p != nil {
-				c.mu.Lock()
-				defer c.mu.Unlock()
-				c.broken = errors.Join(c.broken, fmt.Errorf("mailauth: panic: %v\n%s", p, debug.Stack()))
-			}
-		}()
+		defer c.rescue()
 		f()
 	})
+}
+
+// rescue is deferred where a panic is to be kept.
+func (c *check) rescue() {
+	if p := recover(); p != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.broken = errors.Join(c.broken, fmt.Errorf("mailauth: panic: %v\n%s", p, debug.Stack()))
+	}
 }
 
 // Write implements io.Writer: the text is read when it is whole.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/emersion/go-msgauth/dkim"
@@ -22,12 +23,19 @@ const (
 	// verifier must hold them back until it knows whether the text ends there
 	// (RFC 6376 §3.4.3).
 	maxBlank = 64 << 10
+	// maxNames is how many fields one signature may name: each is looked for in the
+	// whole header.
+	maxNames = 1000
+	// maxKey is the longest key record, in octets, that is read: RSA of 16384 bits
+	// has less. What a stranger's key costs grows with its square.
+	maxKey = 4 << 10
 )
 
 // signature is what one DKIM-Signature field says of itself.
 type signature struct {
 	domain, selector, start string
 	weak                    string // why it is not taken for a pass, whatever it verifies
+	names                   int    // in h=
 }
 
 // signatures reads the first maxSignatures of a header.
@@ -53,6 +61,8 @@ func readSignature(value string) signature {
 			s.selector = domainOf(v)
 		case "b":
 			s.start = reason(v[:min(len(v), 8)])
+		case "h":
+			s.names = strings.Count(v, ":") + 1
 		case "l":
 			s.weak = "l= leaves what follows unsigned"
 		case "a":
@@ -71,6 +81,9 @@ func (c *check) verifyDKIM(ctx context.Context, t *policy.Transaction) ([]DKIM, 
 	if len(found) == 0 {
 		return nil, nil
 	}
+	if slices.ContainsFunc(found, func(s signature) bool { return s.names > maxNames }) {
+		return unchecked(found, errNames), nil
+	}
 	text, err := t.Open()
 	if err != nil {
 		return nil, fmt.Errorf("mailauth: %w", err)
@@ -81,16 +94,17 @@ func (c *check) verifyDKIM(ctx context.Context, t *policy.Transaction) ([]DKIM, 
 		return nil, fmt.Errorf("mailauth: %w", err)
 	}
 	verified, err := dkim.VerifyWithOptions(in, &dkim.VerifyOptions{MaxVerifications: maxSignatures,
-		LookupTXT: func(name string) ([]string, error) { return c.dns.LookupTXT(ctx, name) }})
-	if in.err != nil && !errors.Is(in.err, errBlank) {
+		LookupTXT: func(name string) ([]string, error) { return c.key(ctx, name) }})
+	switch {
+	case errors.Is(in.err, errBlank):
+		return unchecked(found, errBlank), nil
+	case in.err != nil:
 		return nil, fmt.Errorf("mailauth: %w", in.err)
 	}
 	results := make([]DKIM, len(found))
 	for i, s := range found {
 		results[i] = DKIM{Result: Neutral, Domain: s.domain, Selector: s.selector, Signature: s.start}
 		switch {
-		case in.err != nil:
-			results[i].Result, results[i].Reason = Policy, in.err.Error()
 		case i < len(verified) && verified[i] != nil:
 			results[i].judge(verified[i].Err, s.weak)
 		case err != nil:
@@ -98,6 +112,30 @@ func (c *check) verifyDKIM(ctx context.Context, t *policy.Transaction) ([]DKIM, 
 		}
 	}
 	return results, nil
+}
+
+// unchecked is signatures of a message on which no work is spent.
+func unchecked(found []signature, why error) []DKIM {
+	results := make([]DKIM, len(found))
+	for i, s := range found {
+		results[i] = DKIM{Result: Policy, Domain: s.domain, Selector: s.selector, Signature: s.start, Reason: why.Error()}
+	}
+	return results
+}
+
+// key is the records at the name of a key. It is called in goroutines of the
+// library's, where nobody else recovers a panic.
+func (c *check) key(ctx context.Context, name string) (texts []string, err error) {
+	defer c.rescue()
+	err = errors.New("the question broke off") // unless it is answered
+	if d := domainOf(name); d != "" {
+		name = d // as the DNS has it, where the signature has letters of its own (RFC 8616)
+	}
+	texts, err = c.dns.LookupTXT(ctx, name)
+	if len(texts) == 1 && len(texts[0]) > maxKey {
+		return nil, errors.New("the record is longer than is read")
+	}
+	return texts, err
 }
 
 func (d *DKIM) judge(err error, weak string) {
@@ -148,10 +186,14 @@ func signedText(h header.Header, text io.Reader, size int64) (io.Reader, error) 
 	return io.MultiReader(&fields, body), nil
 }
 
-var errBlank = errors.New("more blank lines in a row than are checked")
+var (
+	errBlank = errors.New("more blank lines in a row than are checked")
+	errNames = errors.New("more names in h= than are looked for")
+)
 
 // guard reads r until a run of blank lines is too long, and keeps the error by which
-// it ended.
+// it ended. To its reader it is the end of the text in any case: the library has
+// goroutines that read on for ever when it is told of an error.
 type guard struct {
 	r   io.Reader
 	run int
@@ -160,7 +202,7 @@ type guard struct {
 
 func (g *guard) Read(p []byte) (int, error) {
 	if g.err != nil {
-		return 0, g.err
+		return 0, io.EOF
 	}
 	n, err := g.r.Read(p)
 	if blank := bytes.TrimLeft(p[:n], "\r\n \t"); len(blank) == 0 {
@@ -175,10 +217,10 @@ func (g *guard) Read(p []byte) (int, error) {
 	}
 	if g.run > maxBlank {
 		g.err = errBlank
-		return 0, g.err
+		return 0, io.EOF
 	}
 	if err != nil && err != io.EOF {
-		g.err = err
+		g.err, err = err, io.EOF
 	}
 	return n, err
 }

@@ -2,18 +2,21 @@ package mailauth
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/ed25519"
 	"encoding/base64"
 	"errors"
 	"io"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/emersion/go-msgauth/dkim"
 
 	"github.com/incoming-mx/incoming/header"
+	"github.com/incoming-mx/incoming/policy"
 )
 
 // The keys of RFC 6376 appendix C and RFC 8463 appendix A.
@@ -117,10 +120,16 @@ var (
 
 func sign(t testing.TB, domain, text string) string {
 	t.Helper()
+	return signWith(t, text, &dkim.SignOptions{Domain: domain})
+}
+
+// signWith fills in what o leaves open, as sign has it.
+func signWith(t testing.TB, text string, o *dkim.SignOptions) string {
+	t.Helper()
+	o.Selector, o.Signer, o.Hash = "s", crypto.Signer(signerPrivate), crypto.SHA256
+	o.HeaderCanonicalization, o.BodyCanonicalization = dkim.CanonicalizationRelaxed, dkim.CanonicalizationRelaxed
 	var b strings.Builder
-	err := dkim.Sign(&b, strings.NewReader(crlf(text)), &dkim.SignOptions{Domain: domain, Selector: "s", Signer: crypto.Signer(signerPrivate),
-		Hash: crypto.SHA256, HeaderCanonicalization: dkim.CanonicalizationRelaxed, BodyCanonicalization: dkim.CanonicalizationRelaxed})
-	if err != nil {
+	if err := dkim.Sign(&b, strings.NewReader(crlf(text)), o); err != nil {
 		t.Fatal(err)
 	}
 	return strings.ReplaceAll(b.String(), "\r\n", "\n")
@@ -214,6 +223,108 @@ func TestATextThatCannotBeReadIsNoVerdict(t *testing.T) {
 	got := sendText(t, Options{Resolver: z}, letter{peer: "192.0.2.1", from: "a@example.com"}, header.Parse([]byte(text)), open, nil)
 	if got.reply == nil || got.reply.Code != 451 || !strings.Contains(got.ref.Reason, "disk") {
 		t.Errorf("it was answered %v, %+v", got.reply, got.ref)
+	}
+}
+
+// The library reads several signatures in goroutines, which must end however the
+// text does: TestMain counts them.
+func TestNoGoroutineOfAVerificationOutlivesIt(t *testing.T) {
+	t.Parallel()
+	z := zone{"s._domainkey.example.com": txt(signerKey)}
+	two := crlf(sign(t, "example.com", sign(t, "example.com", plain)))
+	blank := two + strings.Repeat("\r\n", maxBlank) + "x\r\n"
+	for name, c := range map[string]struct {
+		text string
+		end  io.Reader
+		want string
+	}{
+		"blank lines":        {blank, strings.NewReader(""), string(Policy)},
+		"the text breaks":    {two, failing{}, "451"},
+		"and in the header":  {two[:20], failing{}, "451"},
+		"its end is missing": {two[:len(two)-3], strings.NewReader(""), string(Fail)},
+	} {
+		open := func() (io.ReadCloser, error) {
+			return io.NopCloser(io.MultiReader(strings.NewReader(c.text), c.end)), nil
+		}
+		got := sendText(t, Options{Resolver: z}, letter{peer: "192.0.2.1", from: "a@example.com"}, header.Parse([]byte(two)), open, nil)
+		switch {
+		case got.reply != nil:
+			if c.want != "451" || got.reply.Code != 451 {
+				t.Errorf("%s: %v", name, got.reply)
+			}
+		case len(got.DKIM) != 2 || string(got.DKIM[0].Result) != c.want || string(got.DKIM[1].Result) != c.want:
+			t.Errorf("%s: %+v, want %s", name, got.DKIM, c.want)
+		}
+	}
+}
+
+// A panic in a goroutine of the library's would be the end of the server.
+func TestAPanicForAKeyIsAnswered451(t *testing.T) {
+	t.Parallel()
+	// The hello's question is answered, the keys' are not; nobody asked for them
+	// before, for nothing is tapped.
+	text := crlf(sign(t, "example.com", sign(t, "example.com", plain)))
+	v, err := New(Options{Resolver: panicsForKeys{good()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx := &policy.Transaction{Header: header.Parse([]byte(text)), Size: int64(len(text)),
+		OpenText: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil }}
+	err = v.Check(t.Context(), policy.StageMessage, tx)
+	if err == nil || !strings.Contains(err.Error(), "a strange key") {
+		t.Errorf("it answered %v", err)
+	}
+}
+
+type panicsForKeys struct{ zone }
+
+func (p panicsForKeys) LookupTXT(ctx context.Context, name string) ([]string, error) {
+	if strings.Contains(name, "_domainkey") {
+		panic("a strange key")
+	}
+	return p.zone.LookupTXT(ctx, name)
+}
+
+// What a stranger makes us compute has bounds: at each the last that is checked, and
+// the first that is not.
+func TestSignaturesThatWouldCostMuchAreNotChecked(t *testing.T) {
+	t.Parallel()
+	named := func(n int) string {
+		keys := append([]string{"From"}, slices.Repeat([]string{"X"}, n-1)...)
+		return signWith(t, plain, &dkim.SignOptions{Domain: "example.com", HeaderKeys: keys})
+	}
+	keyOf := func(n int) records {
+		return txt(signerKey + "; n=" + strings.Repeat("x", n-len(signerKey)-len("; n=")))
+	}
+	for name, c := range map[string]struct {
+		text string
+		key  records
+		want Result
+	}{
+		"as many names as may be": {named(maxNames), txt(signerKey), Pass},
+		"one more":                {named(maxNames + 1), txt(signerKey), Policy},
+		"a key as long as may be": {sign(t, "example.com", plain), keyOf(maxKey), Pass},
+		"an octet more":           {sign(t, "example.com", plain), keyOf(maxKey + 1), PermError},
+	} {
+		z := zone{"s._domainkey.example.com": c.key}
+		got := send(t, Options{Resolver: z}, letter{peer: "192.0.2.1", from: "a@example.com", text: c.text})
+		if got.DKIM[0].Result != c.want || c.want != Pass && got.From.Result == Pass {
+			t.Errorf("%s: %+v, want %s", name, got.DKIM[0], c.want)
+		}
+	}
+}
+
+// RFC 8616: in a message with letters beyond ASCII d= and s= may have them too.
+func TestASignatureMayNameItsDomainInItsOwnLetters(t *testing.T) {
+	t.Parallel()
+	dns := &asked{zone: zone{"s._domainkey.xn--bcher-kva.example": txt(signerKey)}}
+	text := sign(t, "B\u00fccher.example", "From: a@b\u00fccher.example\n\nBody\n")
+	got := send(t, Options{Resolver: dns}, letter{peer: "192.0.2.1", text: text})
+	if got.DKIM[0].Result != Pass || got.From != (From{Domain: "xn--bcher-kva.example", Result: Pass, By: "dkim", Via: "xn--bcher-kva.example"}) {
+		t.Errorf("%+v, %+v", got.DKIM, got.From)
+	}
+	if n := len(slices.DeleteFunc(dns.names, func(n string) bool { return !strings.Contains(n, "_domainkey") })); n != 1 {
+		t.Errorf("the key was asked for %d times", n)
 	}
 }
 

@@ -8,9 +8,9 @@ import (
 	"github.com/incoming-mx/incoming/internal/mailbox"
 )
 
-// maxNames is how many names of an address are looked at, of those that it has
+// maxHostNames is how many names of an address are looked at, of those that it has
 // (RFC 7208 §4.6.4 has the same for "ptr").
-const maxNames = 10
+const maxHostNames = 10
 
 // checkIPRev asks for the names of the client's address, and whether one of them
 // has that address.
@@ -26,7 +26,7 @@ func (c *check) checkIPRev(ctx context.Context) IPRev {
 		return IPRev{Result: TempError, Reason: reason(err.Error())}
 	}
 	trouble := ""
-	for _, name := range names[:min(len(names), maxNames)] {
+	for _, name := range names[:min(len(names), maxHostNames)] {
 		addrs, err := c.dns.LookupIPAddr(ctx, strings.TrimSuffix(name, "."))
 		if err != nil && !notFound(err) {
 			trouble = reason(err.Error())
