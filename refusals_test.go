@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/incoming-mx/incoming"
+	"github.com/incoming-mx/incoming/delivery"
 	"github.com/incoming-mx/incoming/incomingtest"
 	"github.com/incoming-mx/incoming/internal/testcert"
 	"github.com/incoming-mx/incoming/policy"
@@ -67,6 +68,10 @@ func refusals(t *testing.T) map[string]refusing {
 	unchecked := policy.OnMail(func(context.Context, smtp.Path, *policy.Transaction) error {
 		return policy.Failed(errors.New("down"), policy.FailReject)
 	})
+	verdict := func(err error) incoming.Config {
+		return incoming.Config{Delivery: incoming.Delivery{Accept: incoming.Acceptance{Mode: delivery.Sync}},
+			Adapter: incoming.AdapterFunc(func(context.Context, *incoming.Message) error { return err })}
+	}
 	unknown := func(context.Context, incoming.Address) error {
 		return &smtp.Reply{Code: 550, Enhanced: smtp.EnhancedCode{5, 1, 1}, Text: "No such recipient here"}
 	}
@@ -117,6 +122,8 @@ func refusals(t *testing.T) map[string]refusing {
 		"too large for policy": {cfg: asks(policy.MaxSize(10)), say: "HI|MAIL FROM:<> SIZE=11|QUIT"},
 		"a broken policy":      {cfg: asks(broken), say: "TX|QUIT"},
 		"a filter is down":     {cfg: asks(unchecked), say: "TX|QUIT"},
+		"the adapter rejects":  {cfg: verdict(incoming.Reject(errors.New("no"))), say: "TX|DATA|Subject: x||.|QUIT"},
+		"the adapter fails":    {cfg: verdict(errors.New("away")), say: "TX|DATA|Subject: x||.|QUIT"},
 	}
 }
 
@@ -145,6 +152,10 @@ func TestEveryRefusalIsLoggedWithItsReplyAndReason(t *testing.T) {
 	met["421 4.3.0 mx.test Internal error, try again later"] = true
 	met["550 5.7.1 Refused by a mail filter"] = true // TestTheAnswersOfAFilter in policy/milter
 	met["451 4.7.1 A mail filter asks to try again later"] = true
+	met["550 5.7.1 Your address is listed by ZONE"] = true // TestAListedClientIsToldAtRcpt in policy/dnsbl
+	// TestEnforcing and TestTroubleWithTheDNS in policy/mailauth.
+	met["550 5.7.1 The domain in From asks for mail like this to be refused (DMARC)"] = true
+	met["451 4.4.3 The DNS does not tell who may send for the domain in From, try again later"] = true
 	met["550 5.1.1 No such address here"] = true // TestThePolicyRefusesWhatIsForged… in policy/minted
 	met["550 5.1.6 This address has expired"] = true
 	met["550 5.7.1 Refused as spam"] = true // TestTheActionsOfRspamd in policy/rspamd
