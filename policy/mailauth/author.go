@@ -28,16 +28,16 @@ func authorDomain(h header.Header) (domain, why string) {
 }
 
 func oneDomain(value string) (domain, why string) {
-	var addresses []string
+	var domains []string
 	if list, err := anyCharset.ParseList(value); err == nil {
 		for _, a := range list {
-			addresses = append(addresses, a.Address)
+			_, d, _ := mailbox.Split(a.Address)
+			domains = append(domains, d)
 		}
 	} else {
-		addresses = lenient(value)
+		domains = lenient(value)
 	}
-	for _, a := range addresses {
-		_, d, _ := mailbox.Split(a)
+	for _, d := range domains {
 		d = domainOf(d)
 		switch {
 		case d == "":
@@ -53,23 +53,28 @@ func oneDomain(value string) (domain, why string) {
 	return domain, ""
 }
 
-// lenient finds what a mail client would take for the addresses in a From that is
-// not in order: what stands in angle brackets, or the piece itself. Comments and
-// quoted strings, which may imitate an address, are left out first.
+// lenient finds the domains of all that one mail client or another would take for
+// an address in a From that is not in order: what stands in angle brackets, and
+// where there are none each word with an "@". A piece ends at a comma, or as in
+// Outlook at a semicolon. Comments and quoted strings, which may imitate an
+// address, are left out first, and of names nothing is wanted.
 func lenient(value string) []string {
-	var addresses []string
-	for piece := range strings.SplitSeq(bare(value), ",") {
-		if open := strings.LastIndexByte(piece, '<'); open >= 0 {
-			piece = piece[open+1:]
-			if end := strings.IndexByte(piece, '>'); end >= 0 {
-				piece = piece[:end]
+	var domains []string
+	for piece := range strings.FieldsFuncSeq(bare(value), func(r rune) bool { return r == ',' || r == ';' }) {
+		if _, bracketed, found := strings.Cut(piece, "<"); found {
+			piece = ""
+			for part := range strings.SplitSeq(bracketed, "<") {
+				address, _, _ := strings.Cut(part, ">")
+				piece += " " + address
 			}
 		}
-		if piece = strings.TrimSpace(piece); piece != "" {
-			addresses = append(addresses, piece)
+		for word := range strings.FieldsSeq(piece) {
+			if _, after, found := strings.Cut(word, "@"); found {
+				domains = append(domains, after) // which is none if it has an "@" too
+			}
 		}
 	}
-	return addresses
+	return domains
 }
 
 // bare is value without comments and quoted strings (RFC 5322 §3.2.2, §3.2.4); what

@@ -3,6 +3,7 @@ package mailauth
 import (
 	"net/netip"
 	"strings"
+	"unicode"
 
 	"github.com/incoming-mx/incoming/internal/mailbox"
 )
@@ -64,16 +65,26 @@ func quoted(s string) string {
 
 // claims reports whether the value of an Authentication-Results field claims to be
 // by id. It is generous in what it takes for a claim: a field that some reader might
-// take for ours is to go (RFC 8601 §5).
+// take for ours is to go (RFC 8601 §5), also one that decodes encoded words before
+// it looks.
 func claims(field, id string) bool {
-	name := strings.TrimSpace(uncommented(field))
+	if claimed(field, id) {
+		return true
+	}
+	decoded, err := anyCharset.WordDecoder.DecodeHeader(field)
+	return err == nil && decoded != field && claimed(decoded, id)
+}
+
+func claimed(field, id string) bool {
+	blank := func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }
+	name := strings.TrimFunc(uncommented(field), blank)
 	if rest, ok := strings.CutPrefix(name, `"`); ok {
 		name, _, _ = strings.Cut(rest, `"`)
 		name = strings.ReplaceAll(name, `\`, "")
-	} else if end := strings.IndexAny(name, "; \t/="); end >= 0 {
+	} else if end := strings.IndexFunc(name, func(r rune) bool { return blank(r) || strings.ContainsRune(";,/=", r) }); end >= 0 {
 		name = name[:end]
 	}
-	return mailbox.Fold(strings.TrimSpace(name)) == mailbox.Fold(id)
+	return mailbox.Fold(strings.TrimFunc(name, blank)) == mailbox.Fold(id)
 }
 
 // uncommented is value without its comments; quoted strings stay.

@@ -21,7 +21,7 @@ func (w *walker) evaluate(ctx context.Context, author, why string, d discovery, 
 	case d.err != nil:
 		dmarc.Result, dmarc.Reason = TempError, reason(d.err.Error())
 		if from.Via != author && from.Result == Pass { // the policy may be a strict one
-			from.Result = TempError
+			from = From{Domain: author, Result: TempError}
 		}
 	case d.record == nil:
 		dmarc.Reason = "no policy applies"

@@ -13,7 +13,7 @@ func (v *Verifier) judge(t *policy.Transaction, r *Results) error {
 	r.DMARC.Disposition = DoNothing
 	rule := ""
 	switch {
-	case r.DMARC.Result == TempError && r.From.Result != Pass && v.opts.DeferTemperror:
+	case v.opts.DeferTemperror && r.From.Result != Pass && (r.DMARC.Result == TempError || r.From.Result == TempError):
 		r.DMARC.Disposition, rule = DoDefer, "temperror"
 	case r.DMARC.Result == Fail && r.DMARC.Asked == DoQuarantine:
 		r.DMARC.Disposition, rule = DoQuarantine, "p=quarantine"

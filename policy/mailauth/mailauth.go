@@ -52,8 +52,9 @@ type Options struct {
 	// ForwarderDomains is the same by name: "example.net" is a client whose name
 	// leads back to its address (iprev) and is that or ends in ".example.net".
 	ForwarderDomains []string
-	// DeferTemperror answers 451 4.4.3 when the DNS could not tell whether the
-	// message passes DMARC (it is accepted, with the fact). Enforce is not needed.
+	// DeferTemperror answers 451 4.4.3 when nothing vouches for the author's domain
+	// and the DNS could not tell of something that might, or what the domain asks for
+	// (the message is accepted, with the fact). Enforce is not needed.
 	DeferTemperror bool
 }
 
@@ -124,7 +125,9 @@ func (v *Verifier) Check(ctx context.Context, stage policy.Stage, t *policy.Tran
 	}
 	answer := v.judge(t, results)
 	if err := t.SetFact(Fact, results); err != nil {
-		return err
+		if t.SetFact(Fact, results.brief()) != nil {
+			return err
+		}
 	}
 	id := v.opts.AuthservID
 	if id == "" {

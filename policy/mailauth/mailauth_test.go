@@ -3,6 +3,7 @@ package mailauth
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -86,12 +87,20 @@ func TestForgedFieldsOfOursAreRemovedAndNoOthers(t *testing.T) {
 		"\"mx.example.org\"; dkim=pass":         true,
 		"\"mx.\\example.org\"; dkim=pass":       true,
 		"mx.example.org dkim=pass":              true,
+		"mx.example.org, dkim=pass":             true,
+		"mx.example.org\x00; dkim=pass":         true,
+		"\x00mx.example.org; dkim=pass":         true,
+		"mx.\u200bexample.org; dkim=pass":       true,
+		"\uff4dx.example.org; dkim=pass":        true,
+		"=?utf-8?q?mx=2Eexample.org?=; x":       true,
+		"=?x?b?bXguZXhhbXBsZS5vcmc7IGRraW09?=":  true,
+		"=?utf-8?q?mx.example.net?=; x":         false,
 		"mx.example.net; dkim=pass":             false,
 		"other.mx.example.org; dkim=pass":       false,
 		"(mx.example.org) mx.example.net; none": false,
 		"":                                      false,
 	} {
-		text := "Subject: x\nAuthentication-results: " + value + "\nFrom: a@example.com\n\nBody\n"
+		text := "Subject: x\nAuthentication-results : " + value + "\nFrom: a@example.com\n\nBody\n"
 		got := send(t, Options{Resolver: good()}, letter{peer: "192.0.2.1", helo: "x", from: "a@example.com", text: text})
 		if (len(got.t.Removed()) == 1) != removed || len(got.t.Removed()) > 1 {
 			t.Errorf("%q: removed %d, want %t", value, len(got.t.Removed()), removed)
@@ -288,6 +297,68 @@ func TestTheBudgetIsForTheDNSAlone(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A08: what has no policy may still be vouched for by what the DNS does not tell.
+func TestTroubleIsDeferredWhereNoPolicyApplies(t *testing.T) {
+	t.Parallel()
+	z := zone{"sender.example": txt("v=spf1 a:down.example +all"), "down.example": {fail: true}, "other.example": txt("v=spf1 -all")}
+	text := "From: a@sender.example\n\nBody\n"
+	for from, want := range map[string]struct {
+		from Result
+		code int
+	}{"a@sender.example": {TempError, 451}, "a@other.example": {Fail, 0}} {
+		got := send(t, Options{Resolver: z, DeferTemperror: true}, letter{peer: "192.0.2.1", from: from, text: text})
+		code := 0
+		if got.reply != nil {
+			code = got.reply.Code
+		}
+		if code != want.code || got.From.Result != want.from || got.DMARC.Result != None {
+			t.Errorf("%s: %d, %+v, %+v; want %+v", from, code, got.From, got.DMARC, want)
+		}
+		if got := send(t, Options{Resolver: z}, letter{peer: "192.0.2.1", from: from, text: text}); got.reply != nil {
+			t.Errorf("%s: %v, where it is to be accepted", from, got.reply)
+		}
+	}
+}
+
+// worst is a message that makes the results as long as can be.
+func worst() letter {
+	long := strings.TrimSuffix(strings.Repeat(strings.Repeat("a", 62)+".", 4), ".")
+	signature := fmt.Sprintf("DKIM-Signature: v=1; a=x; d=%s; s=%s; h=from; bh=x; b=<<<<<<<<; x=%s\n", long, long, strings.Repeat("<&>", 100))
+	return letter{peer: "192.0.2.1", helo: "b" + long[1:], from: "a@" + long, text: strings.Repeat(signature, 8) + "From: a@" + long + "\n\nBody\n"}
+}
+
+func TestAllResultsAreFarBelowWhatFactsMayBe(t *testing.T) {
+	t.Parallel()
+	got := send(t, Options{Resolver: zone{}}, worst())
+	if n := len(got.t.Fact(Fact)); len(got.DKIM) != 8 || n < 5_000 || n > policy.MaxFacts/2+1_000 {
+		t.Errorf("%d signatures, %d octets", len(got.DKIM), n)
+	}
+}
+
+// A message that another policy has much to say of is not refused for our reasons.
+func TestReasonsMakeRoomForTheFactsOfOthers(t *testing.T) {
+	t.Parallel()
+	v, err := New(Options{Resolver: zone{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := worst()
+	text := crlf(m.text)
+	for _, room := range []int{9_000, 6_000, 1_000} {
+		tx := new(policy.Transaction)
+		tx.Begin(smtp.ParsePath(m.from), smtp.MailParams{})
+		tx.Header, tx.OpenText = header.Parse([]byte(text)), func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil }
+		if err := tx.SetFact("other.much", strings.Repeat("x", policy.MaxFacts-room-len("other.much")-2)); err != nil {
+			t.Fatal(err)
+		}
+		err := v.Check(t.Context(), policy.StageMessage, tx)
+		fact := string(tx.Fact(Fact))
+		if (err != nil) != (room < 6_000) || (fact == "") != (err != nil) || strings.Contains(fact, "reason") != (room == 9_000) {
+			t.Errorf("with room for %d: %v, %.100s", room, err, fact)
+		}
+	}
 }
 
 func TestNothingGoesOnOnceTheTransactionIsOver(t *testing.T) {

@@ -1,6 +1,7 @@
 package mailauth
 
 import (
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -111,18 +112,33 @@ type From struct {
 	Via string `json:"via,omitempty"`
 }
 
+// brief is the results without their reasons, for a message whose facts are nearly
+// too many.
+func (r *Results) brief() *Results {
+	b := *r
+	b.SPF, b.DKIM = slices.Clone(r.SPF), slices.Clone(r.DKIM)
+	for i := range b.SPF {
+		b.SPF[i].Reason = ""
+	}
+	for i := range b.DKIM {
+		b.DKIM[i].Reason = ""
+	}
+	b.DMARC.Reason, b.IPRev.Reason = "", ""
+	return &b
+}
+
 // maxReason bounds a reason, so that all results are far below policy.MaxFacts.
 const maxReason = 160
 
 // reason makes text of elsewhere fit for a fact, a log and a header field:
-// printable ASCII, and not long.
+// printable ASCII, and not long, nor in JSON, which has six octets for a "<".
 func reason(s string) string {
 	var b strings.Builder
 	for _, r := range s {
 		if b.Len() >= maxReason {
 			break
 		}
-		if r < ' ' || r >= utf8.RuneSelf-1 {
+		if r < ' ' || r >= utf8.RuneSelf-1 || strings.ContainsRune("<>&", r) {
 			r = '?'
 		}
 		b.WriteRune(r)

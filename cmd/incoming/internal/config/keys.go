@@ -251,7 +251,7 @@ func policyKeys() []Key {
 		{Name: "mailauth.enforce", Default: "false", at: func(c *Config) any { return &c.MailAuth.Enforce },
 			Doc: "For the policy mailauth: whether mail that fails DMARC is marked or refused, as the domain in From asks. false only notes what SPF, DKIM, DMARC and iprev say"},
 		{Name: "mailauth.temperror", Default: "accept", at: func(c *Config) any { return &c.MailAuth.Temperror },
-			Doc: "What becomes of mail about which the DNS does not tell whether it passes DMARC: accept, with the fact, or tempfail, 451 4.4.3"},
+			Doc: "What becomes of mail for whose domain in From nothing vouches, while the DNS does not tell of something that might, or what that domain asks for: accept, with the fact, or tempfail, 451 4.4.3"},
 		{Name: "mailauth.authserv_id", Example: `"mx.example.org"`, at: func(c *Config) any { return &c.MailAuth.AuthservID },
 			Doc: "The name in the Authentication-Results field; fields of others that use it are removed. Default: hostname"},
 		{Name: "mailauth.forwarders", Example: `["192.0.2.0/24"]`, at: func(c *Config) any { return &c.MailAuth.Forwarders },
