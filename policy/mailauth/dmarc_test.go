@@ -203,8 +203,10 @@ func TestIPRev(t *testing.T) {
 		z[reverse("192.0.2.5")] = r
 	}
 	z["n10.example"] = host("192.0.2.5")
+	z[reverse("192.0.2.7")] = records{ptr: []string{`a\".example.`, `b\.forwarder.example.`}}
+	z[`a\".example`], z[`b\.forwarder.example`] = host("192.0.2.7"), host("192.0.2.7")
 	for addr, want := range map[string]string{
-		"192.0.2.1": "pass mail.example", "2001:db8::1": "pass six.example", "::ffff:192.0.2.1": "pass mail.example",
+		"192.0.2.7": "fail ", "192.0.2.1": "pass mail.example", "2001:db8::1": "pass six.example", "::ffff:192.0.2.1": "pass mail.example",
 		"192.0.2.2": "fail ", "192.0.2.3": "temperror ", "192.0.2.4": "temperror ", "192.0.2.5": "fail ", "192.0.2.6": "permerror ", "": "none ",
 	} {
 		c := &check{dns: newBudget(z, time.Second)}

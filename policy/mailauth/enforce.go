@@ -1,6 +1,7 @@
 package mailauth
 
 import (
+	"fmt"
 	"log/slog"
 	"strings"
 
@@ -26,13 +27,13 @@ func (v *Verifier) judge(t *policy.Transaction, r *Results) error {
 	var answer error
 	switch {
 	case r.DMARC.Disposition == DoDefer:
-		answer = replyTemperror
+		answer = fmt.Errorf("DMARC: %s is %s, From %s: %w", r.DMARC.Domain, r.DMARC.Result, r.From.Result, replyTemperror)
 	case !v.opts.Enforce:
 		return nil
 	case r.DMARC.Disposition == DoQuarantine:
 		answer = policy.Quarantine("DMARC: " + r.DMARC.Domain + " fails, " + rule)
 	case r.DMARC.Disposition == DoReject:
-		answer = replyDMARC
+		answer = fmt.Errorf("DMARC: %s fails, %s: %w", r.DMARC.Domain, rule, replyDMARC)
 	}
 	return policy.Because(answer, rule, slog.String("from", r.DMARC.Domain), slog.String("record", r.DMARC.Record),
 		slog.String("spf", string(r.SPF[0].Result)+" "+r.SPF[0].Domain), slog.String("dkim", summary(r.DKIM)))

@@ -3,9 +3,6 @@ package mailauth
 import (
 	"context"
 	"net/netip"
-	"strings"
-
-	"github.com/incoming-mx/incoming/internal/mailbox"
 )
 
 // maxHostNames is how many names of an address are looked at, of those that it has
@@ -27,13 +24,16 @@ func (c *check) checkIPRev(ctx context.Context) IPRev {
 	}
 	trouble := ""
 	for _, name := range names[:min(len(names), maxHostNames)] {
-		addrs, err := c.dns.LookupIPAddr(ctx, strings.TrimSuffix(name, "."))
+		if name = domainOf(name); name == "" {
+			continue // no host has such a name
+		}
+		addrs, err := c.dns.LookupIPAddr(ctx, name)
 		if err != nil && !notFound(err) {
 			trouble = reason(err.Error())
 		}
 		for _, a := range addrs {
 			if got, ok := netip.AddrFromSlice(a.IP); ok && got.Unmap() == c.peer {
-				return IPRev{Result: Pass, Name: mailbox.Fold(name)}
+				return IPRev{Result: Pass, Name: name}
 			}
 		}
 	}

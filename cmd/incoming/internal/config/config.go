@@ -162,7 +162,8 @@ type MailAuth struct {
 
 // Set reports whether any of it is set to what is no default.
 func (m MailAuth) Set() bool {
-	return m.Enforce || m.Temperror.String() == "tempfail" || m.AuthservID.String() != "" || m.Forwarders != nil || m.ForwarderDomains != nil
+	return m.Enforce || m.Temperror.String() == "tempfail" || m.AuthservID.String() != "" || m.Forwarders != nil || m.ForwarderDomains != nil ||
+		m.Budget.D != Default().MailAuth.Budget.D
 }
 
 // DNS is [dns].

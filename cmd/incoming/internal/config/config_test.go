@@ -438,6 +438,20 @@ func TestPolicyOrder(t *testing.T) {
 	}
 }
 
+func TestAnyKeyOfMailauthAsksIt(t *testing.T) {
+	t.Parallel()
+	for _, s := range []string{"mailauth.enforce=true", "mailauth.temperror=tempfail", "mailauth.authserv_id=a.example", "mailauth.forwarders=192.0.2.1",
+		"mailauth.forwarder_domains=a.example", "mailauth.budget=5s", "mailauth.budget=none"} {
+		c := Default()
+		if err := c.Set(s); err != nil {
+			t.Fatal(err)
+		}
+		if got := c.PolicyOrder(); !slices.Equal(got, []string{"mailauth"}) {
+			t.Errorf("%s: got %v", s, got)
+		}
+	}
+}
+
 func TestLoopback(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]bool{"127.0.0.1:25": true, "127.9.9.9:25": true, "[::1]:25": true, "localhost:25": true, "[::ffff:127.0.0.1]:25": true,
