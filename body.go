@@ -233,15 +233,14 @@ func (b *body) commit(ctx context.Context) error {
 		if _, err := draft.Commit(context.WithoutCancel(ctx), final); err != nil {
 			return s.queueRefused("message", b.id, err)
 		}
-		b.queued(time.Since(start))
+		telemetry.Emit(s.srv.hooks.MessageQueued, b.queued(time.Since(start)))
 		return nil
 	}
 	lease, err := draft.CommitLeased(context.WithoutCancel(ctx), final)
 	if err != nil {
 		return s.queueRefused("message", b.id, err)
 	}
-	b.queued(time.Since(start))
-	return b.decide(ctx, lease)
+	return b.decide(ctx, lease, b.queued(time.Since(start)))
 }
 
 // prepend is what stands above the text: Received, then what policies added.
@@ -268,16 +267,16 @@ func skips(removed []header.Field) []queue.Range {
 	return rs
 }
 
-// queued tells of an accepted message.
-func (b *body) queued(took time.Duration) {
+// queued is the fact of a message that was committed; nobody listens: nothing.
+func (b *body) queued(took time.Duration) (e telemetry.MessageQueued) {
 	s := b.s
 	if s.srv.hooks.MessageQueued == nil {
-		return
+		return e
 	}
-	s.srv.hooks.MessageQueued(telemetry.MessageQueued{
+	return telemetry.MessageQueued{
 		Session: sessionOf(s.conn, s.live.listener), ID: string(b.id), MailFrom: b.env.MailFrom,
 		Rcpts: b.env.Addresses(), Size: s.tx.Size, MessageID: s.tx.Header.Get("Message-ID"),
-		TLS: versionOf(s.conn), Depth: s.srv.cfg.Queue.Depth().Live(), Commit: took, Duration: time.Since(s.conn.Started()) - s.mailAt})
+		TLS: versionOf(s.conn), Depth: s.srv.cfg.Queue.Depth().Live(), Commit: took, Duration: time.Since(s.conn.Started()) - s.mailAt}
 }
 
 // discarded tells of a message that was told 250 and forgotten.

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -88,8 +89,11 @@ func (d *decision) take() bool { return d.taken.CompareAndSwap(false, true) }
 // waits as acc says, and whose ctx carries values only. It returns nil when the
 // message is accepted: delivered, or, where only some recipients were refused or
 // failed, delivered to the others and with the queue for these; of Hybrid also when
-// the time is over. Else it returns a *RefusedError, and the message has left the
+// the time is over, or nothing could be tried. Else it returns a *RefusedError, and the message has left the
 // queue or, with Keep, is a dead letter. acc is not Durable.
+//
+// While the queue is paused, and while the adapter is held but for one message each
+// 10 s, no attempt begins: a *RefusedError of Sync, nil of Hybrid.
 //
 // An adapter that does not return when its context ends is waited for 10 s more. What
 // it does after that is done twice when the sender comes again.
@@ -97,13 +101,16 @@ func (p *Pool) Decide(ctx context.Context, l queue.Lease, acc Acceptance) error 
 	if acc.Within <= 0 {
 		acc.Within = DefaultWithin
 	}
+	if p.paused() {
+		return p.undecided(ctx, l, acc, errPaused)
+	}
 	d := &decision{Acceptance: acc, until: time.Now().Add(acc.Within)}
 	ctx = context.WithoutCancel(ctx)
 	wait, cancel := context.WithTimeoutCause(ctx, acc.Within, deadlineError(acc.Within))
 	defer cancel()
 	a, err := p.begin(wait, ctx, l, d)
 	if err != nil {
-		return p.undecided(l, acc, err)
+		return p.undecided(ctx, l, acc, err)
 	}
 	if acc.Mode == Sync {
 		return <-a.verdict
@@ -119,10 +126,23 @@ func (p *Pool) Decide(ctx context.Context, l queue.Lease, acc Acceptance) error 
 	}
 }
 
+var errPaused = errors.New("deliveries are paused")
+
+// paused reports whether an operator has stopped deliveries. The queue hands no
+// message out then, but the one whose sender waits is leased already.
+func (p *Pool) paused() bool {
+	q, ok := p.cfg.Queue.(queue.Inspector)
+	return ok && q.Paused()
+}
+
 // undecided ends the lease of a message for which no attempt could begin in time.
-func (p *Pool) undecided(l queue.Lease, acc Acceptance, err error) error {
-	if acc.Mode == Sync && p.remove(l, acc, queue.KindSpent, err) == nil {
-		return &RefusedError{Err: err}
+func (p *Pool) undecided(ctx context.Context, l queue.Lease, acc Acceptance, err error) error {
+	if acc.Mode == Sync {
+		m := l.Message()
+		a := &attempt{pool: p, lease: l, msg: m, to: m.Envelope.RcptTo}
+		if p.remove(ctx, a, acc, queue.KindSpent, &landing{reason: err}) {
+			return &RefusedError{Err: err}
+		}
 	}
 	if acc.Mode != Sync {
 		p.release(l)
@@ -130,19 +150,26 @@ func (p *Pool) undecided(l queue.Lease, acc Acceptance, err error) error {
 	return nil // it is in the queue, and stays there
 }
 
-// remove takes a message whose sender is told no out of the queue.
-func (p *Pool) remove(l queue.Lease, acc Acceptance, kind queue.Kind, why error) error {
+// remove takes a message whose sender is told no out of the queue, and reports
+// whether it has left it.
+func (p *Pool) remove(ctx context.Context, a *attempt, acc Acceptance, kind queue.Kind, r *landing) bool {
 	if acc.Keep {
-		return p.wrote("bury", l, l.Bury(context.Background(), &queue.Cause{Kind: kind, Err: why}))
+		return p.bury(ctx, a, kind, r)
 	}
-	return p.wrote("ack", l, l.Ack(context.Background()))
+	err := p.wrote("ack", a.lease, a.lease.Ack(context.Background()))
+	r.wrote(err)
+	return err == nil
 }
 
 // refuses reports whether the sender is to be told no: nobody was delivered, and all
 // recipients were rejected or all may be tried again. Where they differ the message
-// is accepted, for a sender has one reply. It is false when nobody waits.
+// is accepted, for a sender has one reply; and so is that of Hybrid for whom nothing
+// was tried, which is no verdict. It is false when nobody waits.
 func (d *decision) refuses(j *judgement, err error) bool {
 	if d == nil || !d.take() || err == nil || len(delivered(j.done)) > 0 {
+		return false
+	}
+	if d.Mode == Hybrid && !j.tried && !j.final() {
 		return false
 	}
 	return j.final() || len(j.done) == 0
@@ -153,16 +180,14 @@ func (j *judgement) final() bool { return j.whole || j.owed == 0 && j.rejected }
 
 // refuse ends the lease of a message whose sender is told no, and returns what he is
 // told. One that cannot be removed is offered again by the queue: it is accepted.
-func (p *Pool) refuse(a *attempt, j *judgement, r *landing, verdict error) error {
+func (p *Pool) refuse(ctx context.Context, a *attempt, j *judgement, r *landing, verdict error) error {
 	no := &RefusedError{Err: verdict, Final: j.final()}
 	kind := queue.KindSpent
 	r.outcome = "deferred"
 	if no.Final {
 		r.outcome, kind = "refused", j.kind()
 	}
-	err := p.remove(a.lease, a.decision.Acceptance, kind, r.reason)
-	r.wrote(err)
-	if err != nil {
+	if !p.remove(ctx, a, a.decision.Acceptance, kind, r) {
 		r.outcome = "released"
 		return nil
 	}

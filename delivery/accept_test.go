@@ -76,7 +76,9 @@ func TestASenderIsToldTheVerdict(t *testing.T) {
 				}
 				return c.verdict
 			})
-			onRig(t, delivery.Config{Adapter: adapter, Backoff: time.Hour, MaxAttempts: -1}, func(t *testing.T, r *rig) {
+			onDead := 0
+			onRig(t, delivery.Config{Adapter: adapter, Backoff: time.Hour, MaxAttempts: -1,
+				OnDead: func(context.Context, *queue.Message, error) { onDead++ }}, func(t *testing.T, r *rig) {
 				r.start()
 				l := r.leased(a, b)
 				id := l.Message().ID
@@ -85,8 +87,15 @@ func TestASenderIsToldTheVerdict(t *testing.T) {
 				if got == "accepted" {
 					synctest.Wait()
 				}
-				if state := r.state(id); got != c.told || state != c.state {
-					t.Errorf("%s, %s: told %s, the message is %s; want %s, %s", name, mode, got, state, c.told, c.state)
+				told, wanted := c.told, c.state
+				if name == "postponed" && mode == delivery.Hybrid { // no verdict is none in time
+					told, wanted = "accepted", "waiting"
+				}
+				if state := r.state(id); got != told || state != wanted {
+					t.Errorf("%s, %s: told %s, the message is %s; want %s, %s", name, mode, got, state, told, wanted)
+				}
+				if c.keep && (len(r.dead) != 1 || r.dead[0].ID != string(id) || onDead != 1) {
+					t.Errorf("%s, %s: told of the dead letter %+v, OnDead was called %d times", name, mode, r.dead, onDead)
 				}
 				if c.owed != nil && !slices.Equal(r.get(id).Envelope.Addresses(), c.owed) {
 					t.Errorf("%s, %s: owed %v, want %v", name, mode, r.get(id).Envelope.Addresses(), c.owed)
@@ -182,6 +191,56 @@ func TestWithoutAPlaceForTheAttemptSyncIsANoAndHybridIsNot(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestNobodyIsAskedWhileTheQueueIsPaused(t *testing.T) {
+	t.Parallel()
+	for mode, want := range map[delivery.Mode][2]string{delivery.Sync: {"deferred", "gone"}, delivery.Hybrid: {"accepted", "ready"}} {
+		calls := &backend{}
+		onRig(t, delivery.Config{Adapter: calls}, func(t *testing.T, r *rig) {
+			r.start()
+			if err := r.q.Pause(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			l := r.leased()
+			id := l.Message().ID
+			got := decided(t, r.pool.Decide(t.Context(), l, delivery.Acceptance{Mode: mode}))
+			if state := r.state(id); got != want[0] || state != want[1] || calls.n() > 0 {
+				t.Errorf("%s: %s, the message is %s after %d calls; want %v and none", mode, got, state, calls.n(), want)
+			}
+		})
+	}
+}
+
+// Where every message that fails is gone the workers have none to try a held
+// adapter with.
+func TestAHeldAdapterIsTriedWithTheMessagesOfThoseWhoWait(t *testing.T) {
+	t.Parallel()
+	onBackend(t, delivery.Config{}, func(t *testing.T, r *rig, b *backend) {
+		decide := func() string {
+			return decided(t, r.pool.Decide(t.Context(), r.leased(), delivery.Acceptance{Mode: delivery.Sync}))
+		}
+		for range holdAfter {
+			decide()
+		}
+		r.checkHeld(true)
+		if decide(); b.n() != holdAfter {
+			t.Errorf("it was asked %d times, the last after it was held", b.n())
+		}
+		r.after(probeEvery)
+		if decide(); b.n() != holdAfter+1 {
+			t.Errorf("it was asked %d times after 10 s", b.n())
+		}
+		if decide(); b.n() != holdAfter+1 {
+			t.Errorf("it was asked %d times, two within 10 s", b.n())
+		}
+		b.down.Store(false)
+		r.after(probeEvery)
+		if got := decide(); got != "accepted" {
+			t.Errorf("%s when it is well again", got)
+		}
+		r.checkHeld(false)
+	})
 }
 
 func TestWhatCannotBeRemovedIsAccepted(t *testing.T) {

@@ -193,17 +193,19 @@ func (g *gate) begin(ctx context.Context, probe bool) bool {
 }
 
 // admit takes a place for an attempt outside the workers. It does not wait for
-// a hold to end.
-func (g *gate) admit(ctx context.Context) error {
+// a hold to end. One that may probe is let through a hold once each probeEvery: a
+// message that is gone when its verdict was no leaves the workers none to probe
+// with.
+func (g *gate) admit(ctx context.Context, mayProbe bool) error {
 	var turn time.Time
 	for {
 		g.mu.Lock()
-		if g.held || g.abandoned >= g.workers {
+		now := time.Now()
+		if g.abandoned >= g.workers || g.held && (!mayProbe || now.Before(g.nextProbe)) {
 			err := g.closed()
 			g.mu.Unlock()
 			return err
 		}
-		now := time.Now()
 		wait := forever
 		switch {
 		case now.Before(g.storeUntil):
@@ -213,6 +215,9 @@ func (g *gate) admit(ctx context.Context) error {
 		}
 		if wait == 0 {
 			g.busy++
+			if g.held {
+				g.nextProbe = now.Add(probeEvery)
+			}
 			g.mu.Unlock()
 			return nil
 		}

@@ -58,7 +58,7 @@ func (p *Pool) land(ctx context.Context, a *attempt, err error) {
 	switch {
 	case a.decision.refuses(&j, err):
 		// The message leaves the queue before its sender is told no.
-		a.verdict <- p.refuse(a, &j, &r, err)
+		a.verdict <- p.refuse(ctx, a, &j, &r, err)
 	case a.decision != nil:
 		// What is accepted stays so, whatever becomes of the rest: a sender does
 		// not wait for the queue to write that it is done.
@@ -176,8 +176,8 @@ func delivered(done []queue.Outcome) []queue.Outcome {
 	return ok
 }
 
-// bury makes a dead letter, after OnDead.
-func (p *Pool) bury(ctx context.Context, a *attempt, kind queue.Kind, r *landing) {
+// bury makes a dead letter, after OnDead, and reports whether it is one.
+func (p *Pool) bury(ctx context.Context, a *attempt, kind queue.Kind, r *landing) bool {
 	cause := &queue.Cause{Kind: kind, Err: r.reason}
 	if onDead := p.cfg.OnDead; onDead != nil {
 		ctx, cancel := p.hookContext(ctx)
@@ -186,7 +186,7 @@ func (p *Pool) bury(ctx context.Context, a *attempt, kind queue.Kind, r *landing
 	}
 	if err := p.wrote("bury", a.lease, a.lease.Bury(context.Background(), cause)); err != nil {
 		r.wrote(err)
-		return
+		return false
 	}
 	if p.cfg.Hooks.DeliveryDead != nil {
 		p.cfg.Hooks.DeliveryDead(telemetry.DeliveryDead{
@@ -194,6 +194,7 @@ func (p *Pool) bury(ctx context.Context, a *attempt, kind queue.Kind, r *landing
 			MailFrom: a.msg.Envelope.MailFrom, Rcpts: addresses(a.to),
 		})
 	}
+	return true
 }
 
 // rejection is why a message is dead that nobody is owed any more: this verdict,

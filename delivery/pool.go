@@ -218,7 +218,7 @@ func (p *Pool) begin(wait, values context.Context, l queue.Lease, d *decision) (
 	if stopped {
 		return nil, ErrStopped
 	}
-	if err := p.gate.admit(wait); err != nil {
+	if err := p.gate.admit(wait, d != nil); err != nil {
 		p.inline.Done()
 		return nil, err
 	}

@@ -107,7 +107,9 @@ type SessionDialogue struct {
 	Line     string // without line end
 }
 
-// MessageQueued: a message was committed.
+// MessageQueued: a message was committed and is accepted. Where its sender waits for
+// the adapter's verdict (delivery.Sync, delivery.Hybrid) it is told behind that, and
+// of one that is refused it is not told.
 type MessageQueued struct {
 	Session
 	ID        string

@@ -1,7 +1,7 @@
 // Package filter asks policies about a message that is in the queue already, before
 // an adapter is given it: filters that are too slow to have a client wait for them.
 // There they let pass, have it tried again, or reject; they change nothing, and the
-// sender is not told.
+// sender is told only where he waits for the verdict (delivery.Acceptance).
 package filter
 
 import (
