@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -11,7 +12,10 @@ import (
 	"github.com/incoming-mx/incoming"
 	"github.com/incoming-mx/incoming/cmd/incoming/internal/config"
 	"github.com/incoming-mx/incoming/delivery/route"
+	"github.com/incoming-mx/incoming/policy"
+	"github.com/incoming-mx/incoming/policy/minted"
 	"github.com/incoming-mx/incoming/queue"
+	"github.com/incoming-mx/incoming/smtp"
 	"github.com/spf13/cobra"
 )
 
@@ -38,7 +42,8 @@ func (a *app) routeTestCommand() *cobra.Command {
 		Short: "Say by which route a message would go, and why",
 		Long: `Say by which route a message to each ADDRESS would go: where it leads, and of each route before
 the first of its conditions that is not met. FILE ("-" is stdin) is the message, for routes that look at
-its header; without one it has none. Nothing is delivered, and no daemon is asked.`,
+its header; without one it has none. Of the policies minted alone is asked, where it has keys; what others would
+have found is said by --fact and --quarantine. Nothing is delivered, and no daemon is asked.`,
 		Example: "  incoming route test --config incoming.toml --to help+7@example.org --from alice@example.net mail.eml",
 		Args:    args(0, 1, "FILE"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.routeTest(cmd, &f, args) },
@@ -77,6 +82,10 @@ func (a *app) routeTest(cmd *cobra.Command, f *routeFlags, args []string) error 
 	if err != nil {
 		return err
 	}
+	refused, err := askMinted(cmd.Context(), cfg, m)
+	if err != nil {
+		return err
+	}
 	places := map[string][]string{config.Rest: {cfg.Delivery.To.Redacted()}}
 	for _, r := range cfg.Routes {
 		for _, to := range r.To {
@@ -84,6 +93,9 @@ func (a *app) routeTest(cmd *cobra.Command, f *routeFlags, args []string) error 
 		}
 	}
 	for _, c := range table.Choose(m) {
+		if no := refused[c.Recipient]; no != nil {
+			c = route.Choice{Recipient: c.Recipient, Err: fmt.Errorf("it is refused at RCPT: %w", no)}
+		}
 		if err := a.writeChoice(f, c, places[c.Route]); err != nil {
 			return err
 		}
@@ -112,6 +124,37 @@ func (f *routeFlags) message(cmd *cobra.Command, text []byte) (*queue.Message, e
 		e.Facts[key] = json.RawMessage(value)
 	}
 	return queue.NewMessage(e, func() (queue.Raw, error) { return held{bytes.NewReader(text)}, nil }), nil
+}
+
+// askMinted asks the policy minted about the recipients of m, which gets its fact as in
+// the daemon; refused is those that it would not take.
+func askMinted(ctx context.Context, cfg *config.Config, m *queue.Message) (refused map[string]error, err error) {
+	if cfg.Minted.KeyFile == "" || m.Facts[minted.FactName] != nil {
+		return nil, nil
+	}
+	keys, err := minted.Open(cfg.Minted.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	asked, err := keys.Policy(cfg.Minted.Routes...)
+	if err != nil {
+		return nil, err
+	}
+	t := &policy.Transaction{}
+	refused = make(map[string]error)
+	for _, to := range m.Envelope.Addresses() {
+		t.To = append(t.To, policy.Recipient{Path: smtp.ParsePath(to)})
+		if no := asked.Check(ctx, policy.StageRcpt, t); no != nil {
+			refused[to] = no
+		}
+	}
+	if fact := t.Fact(minted.FactName); fact != nil {
+		if m.Facts == nil {
+			m.Facts = queue.Facts{}
+		}
+		m.Facts[minted.FactName] = fact
+	}
+	return refused, nil
 }
 
 // held is a message's text in memory.
