@@ -18,7 +18,7 @@ func (s *Server) waits() bool {
 	if s.pool == nil {
 		return false
 	}
-	if a, ok := s.cfg.Adapter.(delivery.Accepter); ok {
+	if a, ok := delivery.Find[delivery.Accepter](s.cfg.Adapter); ok {
 		return a.Waits()
 	}
 	return s.cfg.Delivery.Accept.Mode != delivery.Durable
@@ -33,7 +33,7 @@ func (s *Server) acceptance(m *queue.Message) (acc delivery.Acceptance) {
 			acc = delivery.Acceptance{}
 		}
 	}()
-	if a, ok := s.cfg.Adapter.(delivery.Accepter); ok {
+	if a, ok := delivery.Find[delivery.Accepter](s.cfg.Adapter); ok {
 		return a.Acceptance(m)
 	}
 	return s.cfg.Delivery.Accept

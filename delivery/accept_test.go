@@ -243,6 +243,41 @@ func TestAHeldAdapterIsTriedWithTheMessagesOfThoseWhoWait(t *testing.T) {
 	})
 }
 
+// keeper says how long its dead letters are kept, by their recipients.
+type keeper struct{ delivery.Adapter }
+
+func (keeper) Keep(m *queue.Message) time.Duration {
+	return time.Duration(len(m.Envelope.RcptTo)) * time.Hour
+}
+
+// front stands in front of it.
+type front struct{ delivery.Adapter }
+
+func (f front) Unwrap() delivery.Adapter { return f.Adapter }
+
+func TestAnAdapterSaysHowLongItsDeadLettersAreKept(t *testing.T) {
+	t.Parallel()
+	first := true
+	adapter := front{front{keeper{delivery.AdapterFunc(func(context.Context, *queue.Message) error {
+		if first {
+			first = false
+			return delivery.PerRecipient(map[string]error{a: delivery.Reject(nil), b: errAdapter})
+		}
+		return delivery.PerRecipient(map[string]error{b: delivery.Reject(nil)})
+	})}}}
+	onRig(t, delivery.Config{Adapter: adapter, Workers: 1, Backoff: time.Second}, func(t *testing.T, r *rig) {
+		r.start()
+		id := r.put(a, b)
+		r.after(time.Minute)
+		if e := r.get(id); e.Dead == nil || e.Dead.Keep != 2*time.Hour {
+			t.Errorf("%s %+v", e.State, e.Dead)
+		}
+	})
+	if _, ok := delivery.Find[delivery.Accepter](front{nil}); ok {
+		t.Error("found behind nothing")
+	}
+}
+
 func TestWhatCannotBeRemovedIsAccepted(t *testing.T) {
 	t.Parallel()
 	adapter := delivery.AdapterFunc(func(context.Context, *queue.Message) error { return delivery.Reject(nil) })

@@ -6,6 +6,7 @@ package delivery
 
 import (
 	"context"
+	"time"
 
 	"github.com/incoming-mx/incoming/queue"
 )
@@ -44,3 +45,28 @@ type AdapterFunc func(ctx context.Context, m *queue.Message) error
 func (f AdapterFunc) Deliver(ctx context.Context, m *queue.Message) error { return f(ctx, m) }
 
 var _ Adapter = AdapterFunc(nil)
+
+// Find is the first of a, and of what it stands in front of, that is a T: Accepter or
+// Keeper. An adapter that only stands in front of another has a method Unwrap that
+// returns it, so that what the other says of itself is heard.
+func Find[T any](a Adapter) (found T, ok bool) {
+	for a != nil {
+		if found, ok = a.(T); ok {
+			return found, true
+		}
+		front, is := a.(interface{ Unwrap() Adapter })
+		if !is {
+			break
+		}
+		a = front.Unwrap()
+	}
+	return found, false
+}
+
+// Keeper is an Adapter that says how long dead letters of its messages are kept.
+type Keeper interface {
+	Adapter
+	// Keep is asked when m becomes a dead letter: 0 is as the queue does with its
+	// kind, negative for ever.
+	Keep(m *queue.Message) time.Duration
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -178,7 +179,7 @@ func delivered(done []queue.Outcome) []queue.Outcome {
 
 // bury makes a dead letter, after OnDead, and reports whether it is one.
 func (p *Pool) bury(ctx context.Context, a *attempt, kind queue.Kind, r *landing) bool {
-	cause := &queue.Cause{Kind: kind, Err: r.reason}
+	cause := &queue.Cause{Kind: kind, Err: r.reason, Keep: p.keep(a)}
 	if onDead := p.cfg.OnDead; onDead != nil {
 		ctx, cancel := p.hookContext(ctx)
 		p.guard("on_dead", a, func() { onDead(ctx, a.msg, cause) })
@@ -195,6 +196,26 @@ func (p *Pool) bury(ctx context.Context, a *attempt, kind queue.Kind, r *landing
 		})
 	}
 	return true
+}
+
+// buried is the message of a dead letter with those for whom it is one: who was asked
+// for now, and who was rejected before.
+func (a *attempt) buried() *queue.Message {
+	to := slices.Clone(a.to)
+	for _, o := range a.msg.Settled {
+		if o.Rejected != "" && !slices.ContainsFunc(to, func(r queue.Recipient) bool { return r.Address == o.Recipient }) {
+			to = append(to, queue.Recipient{Address: o.Recipient})
+		}
+	}
+	return a.msg.Narrow(to)
+}
+
+// keep is how long a dead letter is kept: 0 is as the queue does.
+func (p *Pool) keep(a *attempt) (keep time.Duration) {
+	if k, ok := Find[Keeper](p.cfg.Adapter); ok {
+		p.guard("keep", a, func() { keep = k.Keep(a.buried()) })
+	}
+	return keep
 }
 
 // rejection is why a message is dead that nobody is owed any more: this verdict,

@@ -23,7 +23,6 @@ import (
 	"time"
 
 	"github.com/incoming-mx/incoming"
-	"github.com/incoming-mx/incoming/delivery"
 	"github.com/incoming-mx/incoming/header"
 	"github.com/incoming-mx/incoming/queue"
 	"github.com/incoming-mx/incoming/queue/memqueue"
@@ -110,7 +109,7 @@ func (s *Server) Stop() error { return s.stop() }
 
 // keep is an adapter that keeps a copy of each message before it gives it on.
 func (s *Server) keep(next incoming.Adapter) incoming.Adapter {
-	keeping := incoming.AdapterFunc(func(ctx context.Context, m *incoming.Message) error {
+	return front{incoming.AdapterFunc(func(ctx context.Context, m *incoming.Message) error {
 		r, err := receive(m)
 		if err != nil {
 			return err
@@ -124,21 +123,17 @@ func (s *Server) keep(next incoming.Adapter) incoming.Adapter {
 			return nil
 		}
 		return next.Deliver(ctx, m)
-	})
-	if a, ok := next.(delivery.Accepter); ok {
-		return accepter{keeping, a}
-	}
-	return keeping
+	}), next}
 }
 
-// accepter delivers by one adapter and answers senders as another says.
-type accepter struct {
+// front is an adapter that stands in front of another.
+type front struct {
 	incoming.Adapter
-	says delivery.Accepter
+	next incoming.Adapter
 }
 
-func (a accepter) Waits() bool                                        { return a.says.Waits() }
-func (a accepter) Acceptance(m *incoming.Message) delivery.Acceptance { return a.says.Acceptance(m) }
+// Unwrap is what delivery.Find looks behind.
+func (f front) Unwrap() incoming.Adapter { return f.next }
 
 func receive(m *incoming.Message) (*Received, error) {
 	text, err := m.Open()

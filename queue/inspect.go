@@ -45,6 +45,8 @@ type Dead struct {
 	RejectedAt time.Time
 	Reason     string
 	Kind       Kind
+	// Keep is as in the Cause that it was buried with.
+	Keep time.Duration
 }
 
 // Filter selects entries. Every field that is set must match; the zero Filter

@@ -218,10 +218,23 @@ const (
 type Cause struct {
 	Kind Kind
 	Err  error
+	// Keep is how long the dead letter is kept before the queue removes it: 0 is as
+	// the queue does with its Kind, negative for ever.
+	Keep time.Duration
 }
 
 func (c *Cause) Error() string { return c.Err.Error() }
 func (c *Cause) Unwrap() error { return c.Err }
+
+// KeepOf is how long the outermost [*Cause] in err's chain wants its dead letter
+// kept; 0 when there is none.
+func KeepOf(err error) time.Duration {
+	var c *Cause
+	if errors.As(err, &c) {
+		return c.Keep
+	}
+	return 0
+}
 
 // KindOf is the kind of the outermost [*Cause] in err's chain, else
 // KindRejected.

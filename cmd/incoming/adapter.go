@@ -39,13 +39,21 @@ func (s *switchable) Deliver(ctx context.Context, m *incoming.Message) error {
 	return p.adapter.Deliver(ctx, m)
 }
 
+// Unwrap is what delivery.Find looks behind.
+func (s *switchable) Unwrap() incoming.Adapter {
+	if p := s.now.Load(); p != nil {
+		return p.adapter
+	}
+	return nil
+}
+
 // Waits implements delivery.Accepter.
 func (s *switchable) Waits() bool {
 	p := s.now.Load()
 	if p == nil {
 		return false
 	}
-	if a, ok := p.adapter.(delivery.Accepter); ok {
+	if a, ok := delivery.Find[delivery.Accepter](p.adapter); ok {
 		return a.Waits()
 	}
 	return p.accept.Mode != delivery.Durable
@@ -57,7 +65,7 @@ func (s *switchable) Acceptance(m *incoming.Message) delivery.Acceptance {
 	if p == nil {
 		return delivery.Acceptance{}
 	}
-	if a, ok := p.adapter.(delivery.Accepter); ok {
+	if a, ok := delivery.Find[delivery.Accepter](p.adapter); ok {
 		return a.Acceptance(m)
 	}
 	return p.accept

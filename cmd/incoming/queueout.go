@@ -58,6 +58,9 @@ func showEntry(w io.Writer, e queue.Entry, now time.Time, apart bool) error {
 	field("state", "%s", e.State)
 	if e.Dead != nil {
 		field("dead since", "%s", stamp(e.Dead.RejectedAt, now))
+		if e.Dead.Keep > 0 {
+			field("kept until", "%s", e.Dead.RejectedAt.Add(e.Dead.Keep).Format(time.RFC3339))
+		}
 		field("reason", "%s: %s", e.Dead.Kind, clean(e.Dead.Reason))
 	}
 	field("from", "%s", address(e.Envelope.MailFrom))
@@ -139,6 +142,8 @@ type deadJSON struct {
 	RejectedAt time.Time  `json:"rejected_at"`
 	Reason     string     `json:"reason"`
 	Kind       queue.Kind `json:"kind"`
+	// KeptUntil is given where its route says how long it is kept.
+	KeptUntil *time.Time `json:"kept_until,omitempty"`
 }
 
 func jsonEntry(e queue.Entry) entryJSON {
@@ -152,6 +157,10 @@ func jsonEntry(e queue.Entry) entryJSON {
 	}
 	if e.Dead != nil {
 		j.Dead = &deadJSON{RejectedAt: e.Dead.RejectedAt, Reason: e.Dead.Reason, Kind: e.Dead.Kind}
+		if e.Dead.Keep > 0 {
+			until := e.Dead.RejectedAt.Add(e.Dead.Keep)
+			j.Dead.KeptUntil = &until
+		}
 	}
 	return j
 }

@@ -16,7 +16,7 @@ import (
 func newTable(cfg *config.Config, adapter func(config.Target) (incoming.Adapter, error)) (*route.Table, error) {
 	var routes []route.Route
 	for _, r := range cfg.Routes {
-		made := route.Route{Name: r.Name, Backoff: r.Backoff.D, BackoffCap: r.BackoffCap.D, GiveUp: r.GiveUp.D, MaxAttempts: r.MaxAttempts.N,
+		made := route.Route{Name: r.Name, Backoff: r.Backoff.D, BackoffCap: r.BackoffCap.D, GiveUp: r.GiveUp.D, MaxAttempts: r.MaxAttempts.N, DeadAge: r.DeadAge.D,
 			Accept: acceptance(r.Accept, r.AcceptWithin, r.AcceptKeep)}
 		var err error
 		if made.When, err = conditions(r); err != nil {

@@ -35,25 +35,14 @@ type asking struct {
 	hostname string
 }
 
-// accepting is asking before an adapter that says when senders are answered.
-type accepting struct {
-	delivery.Accepter
-	asking *asking
-}
+var _ delivery.Adapter = (*asking)(nil)
 
-// Deliver implements delivery.Adapter.
-func (a accepting) Deliver(ctx context.Context, m *queue.Message) error {
-	return a.asking.Deliver(ctx, m)
-}
-
-var (
-	_ delivery.Adapter  = (*asking)(nil)
-	_ delivery.Accepter = accepting{}
-)
+// Unwrap is what delivery.Find looks behind.
+func (a *asking) Unwrap() delivery.Adapter { return a.to }
 
 // New puts policies before an adapter. They are asked in order at
-// policy.StageMessage, and at no other stage. nil options are the defaults. When the
-// adapter is a delivery.Accepter, so is what New returns, and says the same.
+// policy.StageMessage, and at no other stage. nil options are the defaults. What the
+// adapter says of itself, as a delivery.Accepter or Keeper, is heard all the same.
 //
 // When no policy objects to a message the verdict is the adapter's; else
 //
@@ -69,11 +58,7 @@ func New(to delivery.Adapter, policies []policy.Policy, o *Options) delivery.Ada
 	if o == nil {
 		o = &Options{}
 	}
-	a := &asking{to: to, chain: policy.NewChain(policies, &o.Chain), hostname: o.Hostname}
-	if accepter, ok := to.(delivery.Accepter); ok {
-		return accepting{accepter, a}
-	}
-	return a
+	return &asking{to: to, chain: policy.NewChain(policies, &o.Chain), hostname: o.Hostname}
 }
 
 // Deliver implements delivery.Adapter.

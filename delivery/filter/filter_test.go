@@ -147,11 +147,11 @@ func (a *accepter) Acceptance(*queue.Message) delivery.Acceptance { return a.say
 func TestWhenSendersAreAnsweredIsStillTheAdaptersToSay(t *testing.T) {
 	t.Parallel()
 	to := &accepter{says: delivery.Acceptance{Mode: delivery.Sync}}
-	a, is := New(to, nil, nil).(delivery.Accepter)
+	a, is := delivery.Find[delivery.Accepter](New(to, nil, nil))
 	if !is || !a.Waits() || a.Acceptance(message()).Mode != delivery.Sync {
 		t.Error("it does not say so any more")
 	}
-	if _, is := New(&counted{}, nil, nil).(delivery.Accepter); is {
+	if _, is := delivery.Find[delivery.Accepter](New(&counted{}, nil, nil)); is {
 		t.Error("an adapter that says nothing of it is made to")
 	}
 }

@@ -364,8 +364,9 @@ func TestAMessageIsAcceptedAsTheRouteThatBindsItsSenderLeast(t *testing.T) {
 		return []route.Condition{must(route.Domain(domain))}
 	}
 	table, err := route.New([]route.Route{
-		{Name: "sync", When: when("sync.example"), To: all, Accept: delivery.Acceptance{Mode: delivery.Sync, Within: time.Minute, Keep: true}},
-		{Name: "hybrid", When: when("hybrid.example"), To: all, Accept: delivery.Acceptance{Mode: delivery.Hybrid}},
+		{Name: "sync", When: when("sync.example"), To: all, Accept: delivery.Acceptance{Mode: delivery.Sync, Within: time.Minute, Keep: true}, DeadAge: time.Hour},
+		{Name: "ever", When: when("ever.example"), To: all, DeadAge: -1},
+		{Name: "hybrid", When: when("hybrid.example"), To: all, Accept: delivery.Acceptance{Mode: delivery.Hybrid}, DeadAge: 2 * time.Hour},
 		{Name: "rest", To: all},
 	})
 	if err != nil {
@@ -385,6 +386,12 @@ func TestAMessageIsAcceptedAsTheRouteThatBindsItsSenderLeast(t *testing.T) {
 	}
 	if !table.Waits() {
 		t.Error("nobody waits")
+	}
+	for rcpts, want := range map[string]time.Duration{"a@sync.example": time.Hour, "a@sync.example a@hybrid.example": 2 * time.Hour,
+		"a@hybrid.example a@sync.example": 2 * time.Hour, "a@sync.example a@rest.example": 0, "a@ever.example a@sync.example": -1, "a@sync.example a@ever.example": -1} {
+		if got := table.Keep(message(1, strings.Fields(rcpts)...)); got != want {
+			t.Errorf("%s: kept for %v, want %v", rcpts, got, want)
+		}
 	}
 	durable, err := route.New([]route.Route{{Name: "rest", To: all}})
 	if err != nil || durable.Waits() {

@@ -39,6 +39,10 @@ type Route struct {
 	// of its other recipients included; 0 or less is the pool's alone.
 	GiveUp      time.Duration
 	MaxAttempts int
+	// DeadAge is how long dead letters are kept; 0 is as the queue does with their
+	// kind, negative for ever. A message whose recipients take different routes is
+	// kept as long as any of them wants it.
+	DeadAge time.Duration
 
 	// Accept is when senders are answered. A message whose recipients take
 	// different routes goes by the one that binds its sender least: durable before
@@ -65,7 +69,10 @@ type Table struct {
 	rows []*row
 }
 
-var _ delivery.Accepter = (*Table)(nil)
+var (
+	_ delivery.Accepter = (*Table)(nil)
+	_ delivery.Keeper   = (*Table)(nil)
+)
 
 // New makes a Table of routes. The last one must be without conditions, so that
 // nothing is left over: where what is for nobody goes is a choice of its own. An
@@ -127,6 +134,29 @@ func (t *Table) Acceptance(m *queue.Message) (all delivery.Acceptance) {
 		all.Within, all.Keep = min(all.Within, one.Within), all.Keep || one.Keep
 	}
 	return all
+}
+
+// Keep implements delivery.Keeper. Of several routes the one that keeps longest has the
+// say; how long the queue keeps is not known here, and is taken for longer than any
+// but for ever.
+func (t *Table) Keep(m *queue.Message) (longest time.Duration) {
+	values := headerOf(m)
+	for i, to := range m.Envelope.RcptTo {
+		r, err := t.find(ask(m, to, values), nil)
+		switch {
+		case err != nil:
+			return 0
+		case r.DeadAge < 0:
+			return r.DeadAge
+		case i == 0:
+			longest = r.DeadAge
+		case longest == 0 || r.DeadAge == 0:
+			longest = 0
+		default:
+			longest = max(longest, r.DeadAge)
+		}
+	}
+	return longest
 }
 
 // Choice is by which route a recipient goes, and why by none before it.

@@ -26,7 +26,15 @@ func newNote(kind queue.Kind, reason, detail string) *note {
 }
 
 func (n *note) encode() ([]byte, error) {
-	return marshal(deadJSON{timeText(n.RejectedAt), text(n.Reason), text(n.Kind), text(n.detail)}, nil)
+	return marshal(deadJSON{timeText(n.RejectedAt), text(n.Reason), text(n.Kind), text(n.detail), keepText(n.Keep)}, nil)
+}
+
+// keepText is "" for the queue's own rules.
+func keepText(keep time.Duration) text {
+	if keep == 0 {
+		return ""
+	}
+	return text(keep.String())
 }
 
 // decodeNote reads dead.json, whoever wrote it; at stands in for a time that is
@@ -41,6 +49,9 @@ func decodeNote(b []byte, at time.Time) *note {
 		n.RejectedAt = t
 	}
 	n.Reason, n.Kind, n.detail = string(d.Reason), queue.Kind(d.Kind), string(d.Detail)
+	if keep, err := time.ParseDuration(string(d.Keep)); err == nil {
+		n.Keep = keep
+	}
 	if d.Kind == "" {
 		n.Kind = elixirKind(n.Reason)
 		if elixirIncomplete(n.Reason) {

@@ -24,6 +24,31 @@ func (s state) public() queue.State {
 	return [...]queue.State{queue.StateReady, queue.StateWaiting, queue.StateLeased, queue.StateDead}[s]
 }
 
+// removal is what says when a dead letter is removed.
+type removal uint8
+
+const (
+	byOthers    removal = iota // Options.DeadSpentAge, from when it died
+	byRejection                // Options.DeadAge, likewise
+	byItself                   // its own Keep: at is when
+	forEver                    // nothing
+)
+
+// die is for an entry that has become the dead letter of n.
+func (e *entry) die(n *note) {
+	e.state, e.at = dead, n.RejectedAt.UnixMilli()
+	switch {
+	case n.Keep < 0:
+		e.removal = forEver
+	case n.Keep > 0:
+		e.removal, e.at = byItself, n.RejectedAt.Add(n.Keep).UnixMilli()
+	case n.Kind == queue.KindRejected:
+		e.removal = byRejection
+	default:
+		e.removal = byOthers
+	}
+}
+
 // place is where in the spool an entry lies: in which directory, or the journal. It follows the
 // state, save where a rename failed.
 type place uint8
@@ -47,12 +72,12 @@ type entry struct {
 	id       queue.ID
 	spot     *spot  // where in the journal, while that is its place; set before others see the entry
 	received int64  // milliseconds since 1970
-	at       int64  // when it is due, or died; likewise
+	at       int64  // when it is due, or died, or is to be removed: see removal; likewise
 	pos      int32  // in the heap of its state; -1 when in none
 	aside    int32  // in the heap of live entries that are not ready; likewise
 	where    uint32 // the place; by place and setPlace, for it is read while the holder changes it
 	state    state
-	rejected bool // a dead letter of kind rejected
+	removal  removal // of a dead one
 	// busy: somebody changes it on the disk, and nobody else may.
 	busy bool
 	// unverified: found on the disk by this process and never read through.

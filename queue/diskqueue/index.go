@@ -13,6 +13,7 @@ type index struct {
 	aside    heap // live but not ready, by age: for the oldest of all
 	rejected heap // dead letters of kind rejected, by the time they died
 	spent    heap // all other dead letters, likewise
+	kept     heap // dead letters with a Keep of their own, by the time they are to be removed
 }
 
 func newIndex() index {
@@ -23,6 +24,7 @@ func newIndex() index {
 		aside:    heap{less: byAge, pos: asideOf},
 		rejected: heap{less: byTime, pos: posOf},
 		spent:    heap{less: byTime, pos: posOf},
+		kept:     heap{less: byTime, pos: posOf},
 	}
 }
 
@@ -59,8 +61,12 @@ func (x *index) heapOf(e *entry) *heap {
 		return &x.ready
 	case e.state == waiting:
 		return &x.waiting
-	case e.rejected:
+	case e.removal == byRejection:
 		return &x.rejected
+	case e.removal == byItself:
+		return &x.kept
+	case e.removal == forEver:
+		return nil
 	}
 	return &x.spent
 }

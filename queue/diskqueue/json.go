@@ -199,4 +199,7 @@ type deadJSON struct {
 	Kind       text `json:"kind,omitempty"`
 	// Detail is what was found, where Reason is a fixed word.
 	Detail text `json:"detail,omitempty"`
+	// Keep is how long it is kept, such as 48h0m0s, where not as the options say;
+	// negative: for ever.
+	Keep text `json:"keep,omitempty"`
 }

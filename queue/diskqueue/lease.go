@@ -146,8 +146,8 @@ func (q *Queue) complain(op string, id queue.ID, err error) {
 
 func (q *Queue) buried(e *entry, n *note) {
 	q.schedule.put(e, func() {
-		e.busy, e.state = false, dead
-		e.at, e.rejected = n.RejectedAt.UnixMilli(), n.Kind == queue.KindRejected
+		e.busy = false
+		e.die(n)
 	})
 }
 
@@ -223,6 +223,7 @@ func (l *lease) Retry(_ context.Context, at time.Time, cause error) error {
 func (l *lease) Bury(_ context.Context, cause error) error {
 	return l.end("bury", time.Time{}, func() error {
 		n := newNote(queue.KindOf(cause), errorText(cause), "")
+		n.Keep = queue.KeepOf(cause)
 		if err := l.q.tier.bury(l.e, n); err != nil {
 			return err
 		}

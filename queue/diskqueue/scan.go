@@ -116,7 +116,7 @@ func (d *directory) lookDead(e *entry) error {
 	if err != nil {
 		return err
 	}
-	e.at, e.rejected = n.RejectedAt.UnixMilli(), n.Kind == queue.KindRejected
+	e.die(n)
 	r, err := d.read(e)
 	switch {
 	case err == nil:

@@ -12,7 +12,7 @@ import (
 // turn comes when one interval has passed: whoever opens a spool of another may
 // still say that he wants them.
 func (q *Queue) startSweeping() {
-	if q.o.DeadSweep == math.MaxInt64 || q.o.DeadAge == math.MaxInt64 && q.o.DeadSpentAge == math.MaxInt64 {
+	if q.o.DeadSweep == math.MaxInt64 {
 		return
 	}
 	q.background.Go(func() {
@@ -83,7 +83,7 @@ func (s *schedule) tooOld(rejected, others time.Duration) *entry {
 	for _, of := range []struct {
 		heap *heap
 		age  time.Duration
-	}{{&s.rejected, rejected}, {&s.spent, others}} {
+	}{{&s.rejected, rejected}, {&s.spent, others}, {&s.kept, 0}} {
 		e := of.heap.top()
 		if e != nil && time.Since(unixMilli(e.at)) >= of.age {
 			s.change(e, func() { e.busy = true })

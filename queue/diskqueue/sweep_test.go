@@ -29,13 +29,15 @@ func sweeping(t *testing.T, change func(o *Options)) *world {
 }
 
 // die makes a dead letter of a kind.
-func (w *world) die(kind queue.Kind) queue.ID {
+func (w *world) die(kind queue.Kind) queue.ID { return w.dieKept(kind, 0) }
+
+func (w *world) dieKept(kind queue.Kind, keep time.Duration) queue.ID {
 	w.t.Helper()
 	id := w.put(0)
 	l, err := w.lease(time.Minute)
 	w.must(err)
 	w.must(l.Settle(context.Background(), []queue.Outcome{{Recipient: "a@y.example"}}))
-	w.must(l.Bury(context.Background(), &queue.Cause{Kind: kind, Err: errors.New("a reason")}))
+	w.must(l.Bury(context.Background(), &queue.Cause{Kind: kind, Err: errors.New("a reason"), Keep: keep}))
 	return id
 }
 
@@ -121,6 +123,52 @@ func TestEachAgeIsItsOwnKinds(t *testing.T) {
 			slices.Sort(want)
 			if !slices.Equal(got, want) {
 				t.Errorf("%s: swept %v, want %v", tc.name, got, want)
+			}
+		})
+	}
+}
+
+// A dead letter that says itself how long it is kept goes by that, whatever its kind
+// and whoever opens the spool.
+func TestALettersOwnKeepGoesBeforeItsKinds(t *testing.T) {
+	t.Parallel()
+	for _, ages := range []time.Duration{-1, 2 * day} {
+		synctest.Test(t, func(t *testing.T) {
+			w := sweeping(t, func(o *Options) { o.DeadAge, o.DeadSpentAge = ages, ages })
+			var short, long []queue.ID
+			for _, kind := range []queue.Kind{queue.KindRejected, queue.KindSpent} {
+				short = append(short, w.dieKept(kind, day))
+				long = append(long, w.dieKept(kind, 9*day), w.dieKept(kind, -1))
+			}
+			time.Sleep(day - time.Minute)
+			if got := w.swept(); len(got) > 0 {
+				t.Errorf("swept before its time: %v", got)
+			}
+			must(t, w.q.Close())
+			o := w.options()
+			o.DeadSweep, o.DeadAge, o.DeadSpentAge = 0, ages, ages
+			q, err := Open(worldSpool, o)
+			must(t, err)
+			w.q = q
+			defer w.q.Close()
+			time.Sleep(3 * time.Minute)
+			got := w.swept()
+			slices.Sort(got)
+			slices.Sort(short)
+			if !slices.Equal(got, short) {
+				t.Errorf("swept %v, want %v", got, short)
+			}
+			time.Sleep(4 * day)
+			for i, id := range long {
+				e, err := w.q.Get(context.Background(), id)
+				must(t, err)
+				if want := []time.Duration{9 * day, -1}[i%2]; e.Dead.Keep != want {
+					t.Errorf("%s: Keep is %v, want %v", id, e.Dead.Keep, want)
+				}
+			}
+			time.Sleep(5 * day)
+			if got := w.swept(); len(got) != 4 {
+				t.Errorf("%d are swept in the end, want 4", len(got))
 			}
 		})
 	}

@@ -69,6 +69,7 @@ func (l *lease) Bury(_ context.Context, cause error) error {
 			RejectedAt: time.Now().UTC().Truncate(time.Millisecond),
 			Reason:     reason(cause),
 			Kind:       queue.KindOf(cause),
+			Keep:       queue.KeepOf(cause),
 		}
 	})
 }

@@ -116,7 +116,7 @@ func buryKeepsWhy(s *suite) {
 		queue.KindRejected: fmt.Errorf("said: %w", errTest),
 		queue.KindSpent:    &queue.Cause{Kind: queue.KindSpent, Err: errTest},
 		queue.KindPanic:    fmt.Errorf("wrapped: %w", &queue.Cause{Kind: queue.KindPanic, Err: errTest}),
-		queue.KindCorrupt:  &queue.Cause{Kind: queue.KindCorrupt, Err: errTest},
+		queue.KindCorrupt:  &queue.Cause{Kind: queue.KindCorrupt, Err: errTest, Keep: 36 * time.Hour},
 	} {
 		id := s.put(plain)
 		before := now()
@@ -128,6 +128,9 @@ func buryKeepsWhy(s *suite) {
 		}
 		if e.Dead.Kind != want || e.Dead.Reason != cause.Error() {
 			s.Errorf("dead: %s %q, want %s %q", e.Dead.Kind, e.Dead.Reason, want, cause.Error())
+		}
+		if keep := queue.KeepOf(cause); e.Dead.Keep != keep {
+			s.Errorf("dead: kept for %v, want %v", e.Dead.Keep, keep)
 		}
 		if e.Dead.RejectedAt.Before(before) || e.Dead.RejectedAt.After(time.Now()) {
 			s.Errorf("RejectedAt %v is not now", e.Dead.RejectedAt)

@@ -24,6 +24,7 @@ type Route struct {
 	BackoffCap  Duration           `toml:"backoff_cap"`
 	GiveUp      Duration           `toml:"give_up"`
 	MaxAttempts Count              `toml:"max_attempts"`
+	DeadAge     Duration           `toml:"dead_age"`
 
 	Accept       AcceptMode `toml:"accept"`
 	AcceptWithin Duration   `toml:"accept_within"`
@@ -99,6 +100,8 @@ func routeKeys() []Key {
 			Doc: "As delivery.give_up, which holds all the same. Default: none of its own"},
 		{Name: "route.max_attempts", Example: "20", in: ofRoute(func(r *Route) any { return &r.MaxAttempts }),
 			Doc: "As delivery.max_attempts, which holds all the same; attempts for other recipients of the message count too. Default: none of its own"},
+		{Name: "route.dead_age", Example: `"24h"`, in: ofRoute(func(r *Route) any { return &r.DeadAge }),
+			Doc: "How long its dead letters are kept, whatever their kind; none: for ever. One of several routes is kept as long as any of them wants. Default: queue.dead_age and queue.dead_spent_age"},
 		{Name: "route.accept", Example: `"sync"`, in: ofRoute(func(r *Route) any { return &r.Accept }),
 			Doc: "As delivery.accept, for this route. A message whose recipients take several goes by the one that binds its sender least: durable before hybrid before sync. Default: durable"},
 		{Name: "route.accept_within", Example: `"10s"`, in: ofRoute(func(r *Route) any { return &r.AcceptWithin }),
