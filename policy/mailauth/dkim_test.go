@@ -336,6 +336,9 @@ func (failing) Read([]byte) (int, error) { return 0, errors.New("the disk is gon
 func TestFiftyMegabytesInConstantMemory(t *testing.T) {
 	body := strings.Repeat("All work and no play makes Jack a dull boy.\r\n", 1000)
 	n := 50 << 20 / len(body)
+	if raceEnabled { // which makes hashing take longer than a policy has
+		n /= 10
+	}
 	head := "From: a@example.com\r\n\r\n"
 	whole := func(head string) io.Reader {
 		parts := []io.Reader{strings.NewReader(head)}
@@ -366,7 +369,8 @@ func TestFiftyMegabytesInConstantMemory(t *testing.T) {
 			t.Errorf("signature %d: %+v", i, d)
 		}
 	}
-	if grown := int64(high) - int64(before.HeapAlloc); len(got.DKIM) != 8 || grown > 16<<20 {
+	most := int64(n*len(body)) / 4
+	if grown := int64(high) - int64(before.HeapAlloc); len(got.DKIM) != 8 || grown > most && !raceEnabled {
 		t.Errorf("%d signatures; the heap grew by %d octets", len(got.DKIM), grown)
 	}
 }
