@@ -102,8 +102,8 @@ func (a *attempt) start(ctx context.Context) (context.Context, bool) {
 		return ctx, false
 	}
 	a.asked = true
-	if d := a.deadline(); d > 0 {
-		ctx, a.cancel = context.WithTimeoutCause(ctx, d, deadlineError(d))
+	if d, whole := a.deadline(); d > 0 {
+		ctx, a.cancel = context.WithTimeoutCause(ctx, d, deadlineError(whole))
 		a.timer = time.AfterFunc(d+abandonAfter, a.abandon)
 	} else {
 		ctx, a.cancel = context.WithCancel(ctx)
@@ -113,15 +113,15 @@ func (a *attempt) start(ctx context.Context) (context.Context, bool) {
 }
 
 // deadline is the adapter's time; 0 is none. A sender in mode Sync waits no longer
-// than he does.
-func (a *attempt) deadline() time.Duration {
+// than he does: whole is then his time, a part of which may have gone by.
+func (a *attempt) deadline() (left, whole time.Duration) {
 	d := a.pool.cfg.Deadline
 	if a.decision != nil && a.decision.Mode == Sync {
 		if left := max(time.Until(a.decision.until), time.Nanosecond); d <= 0 || left < d {
-			return left
+			return left, a.decision.Within
 		}
 	}
-	return d
+	return d, d
 }
 
 // abandon lands the message without its adapter, and gives its worker's place

@@ -156,5 +156,5 @@ func (a *Adapter) warn(ctx context.Context, m *queue.Message, ans answer) {
 	if mend := strings.Trim(ans.mend(), " ()"); mend != "" {
 		attrs = append(attrs, slog.String("mend", mend))
 	}
-	a.log.LogAttrs(ctx, slog.LevelWarn, "webhook: answered "+ans.status()+", will be tried again", attrs...)
+	a.log.LogAttrs(ctx, slog.LevelWarn, "webhook: answered "+ans.status()+", which is a retry", attrs...)
 }

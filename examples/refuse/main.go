@@ -1,5 +1,6 @@
 // Refuse says no to the sender, who then knows: in a policy, before the message
-// is accepted. An Adapter's Reject comes too late for that.
+// is accepted. An Adapter's Reject comes too late for that, save where
+// the sender waits for it: see the example sync.
 package main
 
 import (
