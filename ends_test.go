@@ -252,7 +252,7 @@ func TestACommitFinishesThoughTheClientIsGone(t *testing.T) {
 	<-committing
 	c.Reset()
 	close(release)
-	srv.Next()
+	srv.Next(t)
 	waitFor(t, "the session to end", func() bool { return srv.Status().Sessions == 0 })
 }
 
@@ -405,7 +405,7 @@ func TestPanickingHooksChangeNothing(t *testing.T) {
 	c.Text("X: y\r\n\r\n").Expect("250 2.0.0 Ok: queued as ")
 	srv.Dial().Expect("421 4.3.2") // turned away by the acceptor
 	c.Play("C: RCPT TO:<b@example.org>\nS: 503\nC: QUIT\nS: 221")
-	if m := srv.Next(); m.Attempt != 1 {
+	if m := srv.Next(t); m.Attempt != 1 {
 		t.Errorf("attempt %d", m.Attempt)
 	}
 	if err := srv.Stop(); err != nil {
@@ -436,7 +436,7 @@ func TestAHostileHelloStaysInItsPlace(t *testing.T) {
 		c.Play("C: MAIL FROM:<a@example.net>\nS: 250\nC: RCPT TO:<b@example.org>\nS: 250\nC: DATA\nS: 354")
 		c.Text("Subject: x\r\n\r\n").Expect("250")
 		c.Close()
-		m := srv.Next()
+		m := srv.Next(t)
 		if m.Header.Len() != 2 || m.Header.Count("Received") != 1 || m.Header.Count("Subject") != 1 {
 			t.Errorf("%q became %q", hello, m.Raw)
 		}

@@ -45,7 +45,7 @@ func TestFactsOfAHelloInClearDoNotOutliveSTARTTLS(t *testing.T) {
 		}
 		c.Play(mail)
 		c.Text("X: y\r\n\r\n").Expect("250")
-		if got := mustJSON(t, srv.Next().Facts); got != want {
+		if got := mustJSON(t, srv.Next(t).Facts); got != want {
 			t.Errorf("STARTTLS %v: facts %s, want %s", secure, got, want)
 		}
 	}

@@ -89,7 +89,7 @@ func TestTLSInFourModes(t *testing.T) {
 		send := func(c *incomingtest.Client, name, version string) {
 			t.Helper()
 			c.Play("C: EHLO x\nS: 250\nC: MAIL FROM:<a@example.net>\nS: 250\nC: RCPT TO:<b@example.org>\nS: 250\nC: DATA\nS: 354\nC: .\nS: 250\nC: QUIT\nS: 221")
-			m := srv.Next()
+			m := srv.Next(t)
 			if m.Listener != name {
 				t.Errorf("came by %q, want %q", m.Listener, name)
 			}

@@ -50,7 +50,7 @@ func TestLMTPAnswersEachRecipient(t *testing.T) {
 			C: QUIT
 			S: 221
 		`)
-		m := srv.Next()
+		m := srv.Next(t)
 		if len(m.Envelope.RcptTo) != 2 || !strings.Contains(string(m.Raw), with) {
 			t.Errorf("%s: %v\n%s", name, m.Envelope.RcptTo, m.Raw)
 		}

@@ -77,7 +77,7 @@ func TestAnAcceptedMessageIsOneLine(t *testing.T) {
 	srv, c := log.overTLS(t)
 	c.Play(strings.TrimPrefix(toData, "\n\tS: 220 mx.test ESMTP incoming"))
 	c.Text("Message-ID: <1@example.net>\r\n\r\nx\r\n").Expect("250")
-	m := srv.Next()
+	m := srv.Next(t)
 	got := log.lines(t, "accepted")
 	if len(got) != 1 {
 		t.Fatalf("%d lines: %v", len(got), got)

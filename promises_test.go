@@ -52,7 +52,7 @@ func TestNo250BeforeDurable(t *testing.T) {
 		j.await(t, "commit begins")
 		close(release)
 		c.Expect("250 2.0.0 Ok: queued as ")
-		srv.Next()
+		srv.Next(t)
 		if got, want := j.all(), []string{"commit begins", "commit done", "250"}; !slices.Equal(got, want) {
 			t.Errorf("BDAT %v: happened %q, want %q", bdat, got, want)
 		}
@@ -125,7 +125,7 @@ func TestNeverReParse(t *testing.T) {
 				t.Errorf("the policies were asked about %q", got)
 			}
 			if strings.HasPrefix(c.reply, "250") {
-				if m := srv.Next(); m.Envelope.MailFrom != "a@example.net" {
+				if m := srv.Next(t); m.Envelope.MailFrom != "a@example.net" {
 					t.Errorf("a message from %q", m.Envelope.MailFrom)
 				}
 			}
@@ -173,7 +173,7 @@ func TestAtLeastOnceByOnePath(t *testing.T) {
 	})
 	receipt := srv.Send("a@example.net", []string{"b@example.org"}, "X: y\r\n\r\n")
 	for attempt := 1; attempt <= 3; attempt++ {
-		m := srv.Next()
+		m := srv.Next(t)
 		if m.Attempt != attempt || receipt != "Ok: queued as "+string(m.ID) {
 			t.Errorf("attempt %d of %s; want %d, of the one in %q", m.Attempt, m.ID, attempt, receipt)
 		}
@@ -404,7 +404,7 @@ func TestOneBadThingStaysOneBadThing(t *testing.T) {
 		t.Helper()
 		srv.Send("good@example.net", []string{"good@example.org"}, "X: y\r\n\r\n")
 		for {
-			if m := srv.Next(); m.Envelope.MailFrom == "good@example.net" {
+			if m := srv.Next(t); m.Envelope.MailFrom == "good@example.net" {
 				return
 			}
 		}

@@ -129,7 +129,7 @@ func TestThePeerBehindABalancerIsThePeer(t *testing.T) {
 				C: QUIT
 				S: 221
 			`)
-			m := srv.Next()
+			m := srv.Next(t)
 			if m.Peer != c.peer || !strings.Contains(string(m.Raw), "from c.example "+c.received+"\r\n") {
 				t.Errorf("the message is from %q:\n%s", m.Peer, m.Raw)
 			}

@@ -32,7 +32,7 @@ func TestAMessageArrivesAsItWasSent(t *testing.T) {
 	c.Play("C: DATA\nS: 354")
 	text := "Subject: x\r\n\r\n.dot\r\n\xe9\r\n"
 	receipt := c.Text(text).Expect("250 2.0.0 ")
-	m := srv.Next()
+	m := srv.Next(t)
 	if receipt != "Ok: queued as "+string(m.ID) {
 		t.Errorf("receipt %q, message %s", receipt, m.ID)
 	}
@@ -60,7 +60,7 @@ func TestAnEmptyMessageAndOneWithoutHeaderAreTaken(t *testing.T) {
 	for _, text := range []string{"", "no header at all\r\n", "\r\n", "X: only a header\r\n",
 		"From: device\r\nSubject: alarm\r\nThe door is open\r\nReceived: by nobody\r\n", " a fold of nothing\r\n", "From root@host Thu\r\nX: y\r\n\r\n"} {
 		srv.Send("", []string{"b@example.org"}, text)
-		m := srv.Next()
+		m := srv.Next(t)
 		top, whole := strings.CutSuffix(string(m.Raw), "\r\n"+text)
 		if !whole || !strings.HasPrefix(top, "Received: from ") || strings.Count(top, ": ") != 1 || m.Envelope.MailFrom != "" {
 			t.Errorf("%q became %q", text, m.Raw)
@@ -81,7 +81,7 @@ func TestAMessageIsCarriedHoweverItIsNested(t *testing.T) {
 		"one long fold":             "Subject: a\r\n" + strings.Repeat(" b\r\n", 50_000) + "\r\n",
 	} {
 		srv.Send("a@example.net", []string{"b@example.org"}, text)
-		if m := srv.Next(); !strings.HasSuffix(string(m.Raw), "\r\n"+text) {
+		if m := srv.Next(t); !strings.HasSuffix(string(m.Raw), "\r\n"+text) {
 			t.Errorf("%s: %d octets became %d", name, len(text), len(m.Raw))
 		}
 	}
@@ -124,7 +124,7 @@ func TestPostmasterIsAlwaysThere(t *testing.T) {
 			}
 			client.Expect("250")
 			client.Play("C: DATA\nS: 354\nC: .\nS: 250")
-			if got := srv.Next().Envelope.Addresses(); !slices.Equal(got, []string{c.want}) {
+			if got := srv.Next(t).Envelope.Addresses(); !slices.Equal(got, []string{c.want}) {
 				t.Errorf("kept as %q", got)
 			}
 		})
@@ -172,7 +172,7 @@ func TestRecipientFuncAndDomains(t *testing.T) {
 		C: .
 		S: 250
 	`)
-	if got := srv.Next().Envelope.Addresses(); !slices.Equal(got, []string{"b@EXAMPLE.org"}) {
+	if got := srv.Next(t).Envelope.Addresses(); !slices.Equal(got, []string{"b@EXAMPLE.org"}) {
 		t.Errorf("recipients %q", got)
 	}
 }
@@ -200,7 +200,7 @@ func TestARecipientGivenTwiceIsKeptOnce(t *testing.T) {
 	want = append(want, "R1@example.org")
 	c.Send("RCPT TO:<R1@example.org>").Expect("250") // local parts have case
 	c.Play("C: DATA\nS: 354\nC: .\nS: 250")
-	if got := srv.Next().Envelope.Addresses(); !slices.Equal(got, want) {
+	if got := srv.Next(t).Envelope.Addresses(); !slices.Equal(got, want) {
 		t.Errorf("kept %q", got)
 	}
 	if got := asked.all(); !slices.Equal(got, want) {
@@ -274,7 +274,7 @@ func TestWhatPoliciesLearnReachesTheAdapter(t *testing.T) {
 	const text = "X-Remove: a\r\nSubject: hello\r\nX-Remove: b\r\n c\r\n\r\nbody\r\n"
 	for range 2 { // a second message on another connection has its own
 		srv.Send("a@example.net", []string{"b@example.org"}, text)
-		m := srv.Next()
+		m := srv.Next(t)
 		if !strings.Contains(string(m.Raw), "+0000\r\nX-Added: 1\r\nSubject: hello\r\n\r\nbody\r\n") {
 			t.Errorf("raw %q", m.Raw)
 		}
@@ -294,12 +294,12 @@ func TestBareLineEndsAreAFact(t *testing.T) {
 	c := srv.Dial()
 	c.Play(toData)
 	c.Write("X: y\r\n\r\na\nb\rc\n\r\n.\r\n").Expect("250")
-	if got := string(srv.Next().Facts["smtp.bare_line_ends"]); got != `{"lf":2,"cr":1}` {
+	if got := string(srv.Next(t).Facts["smtp.bare_line_ends"]); got != `{"lf":2,"cr":1}` {
 		t.Errorf("fact %s", got)
 	}
 	c.Play("C: MAIL FROM:<>\nS: 250\nC: RCPT TO:<b@example.org>\nS: 250\nC: DATA\nS: 354")
 	c.Write("X: y\r\n\r\n.\r\n").Expect("250")
-	if facts := srv.Next().Facts; len(facts) != 0 {
+	if facts := srv.Next(t).Facts; len(facts) != 0 {
 		t.Errorf("a clean message has the facts %v", facts)
 	}
 }
@@ -347,7 +347,7 @@ func TestABigHeaderIsReadBack(t *testing.T) {
 		if got := j.all(); !slices.Equal(got, want) {
 			t.Errorf("policies saw %q, want %q", got, want)
 		}
-		srv.Next()
+		srv.Next(t)
 	}
 }
 
@@ -385,10 +385,10 @@ func TestHeaderLimits(t *testing.T) {
 			srv := incomingtest.NewServer(t, incoming.Config{Limits: c.limits, Hooks: eventHooks(j)})
 			if last := strings.LastIndex(strings.TrimSuffix(c.within, "\r\n"), "\r\n"); last >= 0 {
 				srv.Send("a@example.net", []string{"b@example.org"}, c.within[:last+2]+"\r\nbody: x\r\n") // a field below the limit
-				srv.Next()
+				srv.Next(t)
 			}
 			srv.Send("a@example.net", []string{"b@example.org"}, c.within+"\r\nbody: x\r\n")
-			srv.Next()
+			srv.Next(t)
 			for _, rest := range []string{"\r\nbody: x\r\n", ""} {
 				client := srv.Dial()
 				client.Play(toData)
@@ -408,7 +408,7 @@ func TestALongLineWithoutHeader(t *testing.T) {
 	t.Parallel()
 	srv := incomingtest.NewServer(t, incoming.Config{})
 	srv.Send("a@example.net", []string{"b@example.org"}, strings.Repeat("x", 10<<20))
-	if m := srv.Next(); len(m.Raw) < 10<<20 {
+	if m := srv.Next(t); len(m.Raw) < 10<<20 {
 		t.Errorf("%d octets", len(m.Raw))
 	}
 }
@@ -549,7 +549,7 @@ func TestOnlyWhoIsForgivenIsForgiven(t *testing.T) {
 		if forgiven {
 			c.Send("DATA").Expect("354")
 			c.Text("X: y\r\n\r\n").Expect("250")
-			if m := srv.Next(); m.Envelope.RcptTo[0].Address != "b@example.org" || m.Hello != "fax" {
+			if m := srv.Next(t); m.Envelope.RcptTo[0].Address != "b@example.org" || m.Hello != "fax" {
 				t.Errorf("%+v from %q", m.Envelope, m.Hello)
 			}
 		}

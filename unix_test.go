@@ -59,7 +59,7 @@ func TestAUnixSocketIsAListener(t *testing.T) {
 			client.Write(proxyV2)
 		}
 		client.Play("S: 220\nC: EHLO c.example\nS: 250\nC: MAIL FROM:<a@example.net>\nS: 250\nC: RCPT TO:<b@example.org>\nS: 250\nC: DATA\nS: 354\nC: .\nS: 250")
-		m := srv.Next()
+		m := srv.Next(t)
 		if (m.Peer == "") != (path == plain) || !strings.Contains(string(m.Raw), from) {
 			t.Errorf("from %q:\n%s", m.Peer, m.Raw)
 		}

@@ -46,7 +46,7 @@ func TestAQueueIsFullOnDemand(t *testing.T) {
 	c.ExpectClosed()
 	srv.Fill(false)
 	srv.Send("a@example.net", []string{"b@example.org"}, "")
-	srv.Next()
+	srv.Next(t)
 	own := memqueue.New(nil)
 	t.Cleanup(func() { _ = own.Close() })
 	said := failure(t, func(tb testing.TB) { incomingtest.NewServer(tb, incoming.Config{Queue: own}).Fill(true) })

@@ -24,7 +24,7 @@ func TestNextIsWhatWasSent(t *testing.T) {
 	srv := incomingtest.NewServer(t, incoming.Config{})
 	for i := range 3 {
 		receipt := srv.Send("a@example.net", []string{"b@example.org", "c@example.org"}, fmt.Sprintf("Subject: %d\r\n\r\n.dot\r\nno line end", i))
-		m := srv.Next()
+		m := srv.Next(t)
 		if !strings.HasSuffix(receipt, string(m.ID)) || m.Header.Get("Subject") != fmt.Sprint(i) || m.Attempt != 1 {
 			t.Errorf("receipt %q, message %+v", receipt, m)
 		}
@@ -49,7 +49,7 @@ func TestAnAdapterOfOnesOwnHasTheVerdict(t *testing.T) {
 			return nil
 		})})
 	srv.Send("", []string{"b@example.org"}, "")
-	if first, second := srv.Next(), srv.Next(); first.ID != second.ID || second.Attempt != 2 {
+	if first, second := srv.Next(t), srv.Next(t); first.ID != second.ID || second.Attempt != 2 {
 		t.Errorf("attempts %+v, %+v", first, second)
 	}
 }

@@ -6,7 +6,7 @@
 //
 //	srv := incomingtest.NewServer(t, incoming.Config{Policies: mine})
 //	srv.Send("a@example.net", []string{"b@example.org"}, "Subject: hello\r\n\r\nHello\r\n")
-//	m := srv.Next()
+//	m := srv.Next(t)
 //
 // [Server.Faulty] and [Server.Fill] make a way to it slow or break off, and its
 // queue full. [Message] is a message from a file, for what needs no server.
@@ -148,17 +148,17 @@ func receive(m *incoming.Message) (*Received, error) {
 		Quarantine: m.Quarantine, Header: header.Parse(raw), Raw: raw}, nil
 }
 
-// Next is the next delivery. It waits for one, and fails the test when none
-// comes.
-func (s *Server) Next() *Received {
-	s.t.Helper()
+// Next is the next delivery. It waits for one, and fails t, the test that wants it, when
+// none comes.
+func (s *Server) Next(t testing.TB) *Received {
+	t.Helper()
 	timeout := time.NewTimer(Wait)
 	defer timeout.Stop()
 	select {
 	case r := <-s.got:
 		return r
 	case <-timeout.C:
-		s.t.Fatalf("incomingtest: no message in %v", Wait)
+		t.Fatalf("incomingtest: no message in %v", Wait)
 		return nil
 	}
 }

@@ -93,7 +93,7 @@ C: Subject: why?
 C:
 C: .
 S: 250`)
-	m := srv.Next()
+	m := srv.Next(t)
 	if got := string(m.Facts["dnsbl.zones"]); got != `[{"zone":"bl.example","codes":["127.0.0.3"]}]` {
 		t.Errorf("the facts have %s", got)
 	}
