@@ -163,13 +163,14 @@ func (p *Pool) remove(ctx context.Context, a *attempt, acc Acceptance, kind queu
 
 // refuses reports whether the sender is to be told no: nobody was delivered, and all
 // recipients were rejected or all may be tried again. Where they differ the message
-// is accepted, for a sender has one reply; and so is that of Hybrid for whom nothing
+// is accepted, for a sender has one reply; so is one that a place behind the adapter
+// has taken already; and so is that of Hybrid for whom nothing
 // was tried, which is no verdict. It is false when nobody waits.
 func (d *decision) refuses(j *judgement, err error) bool {
 	if d == nil || !d.take() || err == nil || len(delivered(j.done)) > 0 {
 		return false
 	}
-	if d.Mode == Hybrid && !j.tried && !j.final() {
+	if j.begun || d.Mode == Hybrid && !j.tried && !j.final() {
 		return false
 	}
 	return j.final() || len(j.done) == 0

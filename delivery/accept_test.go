@@ -66,6 +66,9 @@ func TestASenderIsToldTheVerdict(t *testing.T) {
 		"one rejected, one failed":  {delivery.PerRecipient(map[string]error{a: no, b: later}), false, "accepted", "waiting", []string{b}},
 		"one failed, one left out":  {delivery.PerRecipient(map[string]error{a: later}), false, "deferred", "gone", nil},
 		"one taken, one left out":   {delivery.PerRecipient(map[string]error{a: nil}), false, "accepted", "waiting", []string{b}},
+		"failed, a place has it":    {&delivery.RetryError{Err: later, Begun: true}, false, "accepted", "waiting", []string{a, b}},
+		"postponed, a place has it": {&delivery.PostponeError{Err: later, Begun: true}, false, "accepted", "waiting", []string{a, b}},
+		"begun for one, each":       {delivery.PerRecipient(map[string]error{a: later, b: &delivery.RetryError{Err: later, Begun: true}}), false, "accepted", "waiting", []string{a, b}},
 		"an attempt too many":       {delivery.Spent(errors.New("too often")), false, "refused", "gone", nil},
 		"the adapter ends in panic": {nil, false, "deferred", "gone", nil},
 	} {

@@ -19,6 +19,7 @@ type judgement struct {
 	told     time.Duration   // to the next attempt, by RetryAfter or Postpone; 0: not told
 	backoff  bool            // somebody owed waits for the back-off, not only as told
 	tried    bool            // somebody owed was tried, not only postponed
+	begun    bool            // one of several places has taken it for somebody owed
 	open     bool            // one of those failed without being contained
 	panics   []*panicError   // of the message, or of single recipients
 	unknown  []string        // recipients in the verdict that are not owed
@@ -96,10 +97,12 @@ func (j *judgement) again(verdict, err error) {
 			after = time.Second
 		}
 		j.wait(max(after, postponement))
+		j.begun = j.begun || v.Begun
 		return
 	case *RetryError:
 		j.wait(v.After)
 		j.open = j.open || !v.Contained
+		j.begun = j.begun || v.Begun
 	default:
 		j.backoff, j.open = true, true
 	}

@@ -36,6 +36,10 @@ type RetryError struct {
 	// adapter, which watches over each itself: it does not count towards the
 	// pool's hold.
 	Contained bool
+	// Begun says that one of several places has taken it already: a sender who waits
+	// for the verdict is told that it is accepted, for that place would get what he
+	// sends again a second time.
+	Begun bool
 }
 
 func (e *RetryError) Error() string { return e.Err.Error() }
@@ -55,6 +59,7 @@ func RetryAfter(d time.Duration, err error) error {
 type PostponeError struct {
 	After time.Duration // 0 or less: a second
 	Err   error
+	Begun bool // as in RetryError
 }
 
 func (e *PostponeError) Error() string { return e.Err.Error() }

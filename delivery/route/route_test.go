@@ -183,6 +183,34 @@ func TestADestinationThatHasAnsweredIsNotAskedAgain(t *testing.T) {
 	}
 }
 
+func TestWhatOneOfSeveralPlacesHasIsBegun(t *testing.T) {
+	t.Parallel()
+	has, other := new(place), new(place)
+	table := must(route.New([]route.Route{{Name: "rest", To: []route.Destination{{Name: "has", Adapter: has}, {Name: "other", Adapter: other}}}}))
+	fails := errors.New("it is away")
+	for name, c := range map[string]struct {
+		first, second error
+		begun         bool
+	}{
+		"taken, failed":    {nil, fails, true},
+		"taken, postponed": {nil, delivery.Postpone(time.Minute, fails), true},
+		"failed, failed":   {fails, fails, false},
+		"rejected, failed": {delivery.Reject(fails), fails, false},
+	} {
+		has.answer(c.first)
+		other.answer(c.second)
+		m := message(1, "a@example.org")
+		m.ID = queue.ID(name)
+		v := results(t, table.Deliver(t.Context(), m))["a@example.org"]
+		var retry *delivery.RetryError
+		var wait *delivery.PostponeError
+		got := errors.As(v, &wait) && wait.Begun && wait.After == time.Minute || errors.As(v, &retry) && retry.Begun
+		if got != c.begun {
+			t.Errorf("%s: begun is %v: %#v", name, got, v)
+		}
+	}
+}
+
 func TestADestinationThatFailsIsHeldAndTheOthersAreNot(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -89,6 +89,12 @@ func (r *row) deliver(ctx context.Context, m *queue.Message) map[string]error {
 	each := make(map[string]error, len(rcpts))
 	for _, rcpt := range rcpts {
 		each[rcpt] = r.judge(m, together(all[rcpt]))
+		for _, v := range all[rcpt] {
+			if v == nil {
+				each[rcpt] = begun(each[rcpt])
+				break
+			}
+		}
 		if delivery.Final(each[rcpt]) {
 			r.answer.forget(m.ID, rcpt)
 		} else {
@@ -96,6 +102,18 @@ func (r *row) deliver(ctx context.Context, m *queue.Message) map[string]error {
 		}
 	}
 	return each
+}
+
+// begun is a verdict of judge for a recipient whom one of the destinations has taken.
+func begun(verdict error) error {
+	var wait *delivery.PostponeError
+	switch v, retry := verdict.(*delivery.RetryError); {
+	case retry:
+		v.Begun = true
+	case delivery.Postponed(verdict) && errors.As(verdict, &wait):
+		return &delivery.PostponeError{After: wait.After, Err: verdict, Begun: true}
+	}
+	return verdict
 }
 
 // together is the verdict of several destinations: who is still to be asked comes
