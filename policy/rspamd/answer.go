@@ -109,7 +109,7 @@ func (a *answer) act(t *policy.Transaction) (said, err error) {
 		return nil, err
 	}
 	if err := a.facts(t); err != nil {
-		return err, nil
+		return nil, err
 	}
 	switch a.Action {
 	case actionReject, actionSoft, actionGreylist:
@@ -185,11 +185,12 @@ func (a *answer) facts(t *policy.Transaction) error {
 // more.
 func (a *answer) changes(t *policy.Transaction) (change func(), err error) {
 	top := a.fields()
-	removed := slices.Collect(a.removed(t.Header))
+	// An X-Spam that came with the message is the sender's word, whatever rspamd
+	// found.
+	removed := append(slices.Collect(a.removed(t.Header)), named(t.Header, "X-Spam")...)
 	switch a.Action {
 	case actionHeader:
 		if _, own := a.Milter.Add["X-Spam"]; !own {
-			removed = append(removed, named(t.Header, "X-Spam")...)
 			top = append(top, field{name: "X-Spam", Value: "Yes"})
 		}
 	case actionSubject:

@@ -153,24 +153,25 @@ func TestAHostileEnvelopeStaysInItsField(t *testing.T) {
 // D21: what each action becomes, in answers of a real rspamd and in others.
 func TestTheActionsOfRspamd(t *testing.T) {
 	t.Parallel()
+	clean := strings.Replace(message, "X-Spam: no\r\n", "", 1)
 	for name, c := range map[string]struct {
 		answer string
 		reply  string
 		kind   policy.Kind
 		stored string // "" is the message as it came
 	}{
-		"no action":               {`{"action":"no action","score":-1}`, "", "", ""},
-		"an operator's own":       {`{"action":"look twice","score":3}`, "", "", ""},
+		"no action":               {`{"action":"no action","score":-1}`, "", "", clean},
+		"an operator's own":       {`{"action":"look twice","score":3}`, "", "", clean},
 		"reject":                  {recorded(t, "reject.json"), "550 5.7.1 Gtube pattern", policy.Rejected, ""},
 		"reject without words":    {`{"action":"reject"}`, "550 5.7.1 Refused as spam", policy.Rejected, ""},
 		"soft reject":             {`{"action":"soft reject"}`, "451 4.7.1 Try again later", policy.Deferred, ""},
 		"soft reject with words":  {`{"action":"soft reject","messages":{"smtp_message":"Ratelimit\r\n550 x"}}`, "451 4.7.1 Ratelimit  550 x", policy.Deferred, ""},
 		"greylist":                {`{"action":"greylist"}`, "451 4.7.1 Try again later", policy.Deferred, ""},
 		"discard":                 {`{"action":"discard"}`, "", policy.Discarded, ""},
-		"quarantine":              {`{"action":"quarantine","score":7.5}`, "", policy.Quarantined, ""},
+		"quarantine":              {`{"action":"quarantine","score":7.5}`, "", policy.Quarantined, clean},
 		"add header":              {recorded(t, "add_header.json"), "", "", "X-Spam: Yes\r\nSubject: hi\r\nX-Spam-Level: forged\r\n\r\nhello\r\n"},
-		"rewrite subject":         {recorded(t, "rewrite_subject.json"), "", "", "Subject: *** SPAM *** hi\r\nX-Spam-Level: forged\r\nX-Spam: no\r\n\r\nhello\r\n"},
-		"a subject beyond ASCII":  {`{"action":"rewrite subject","subject":"Spam: grüße"}`, "", "", "Subject: =?utf-8?q?Spam:_gr=C3=BC=C3=9Fe?=\r\nX-Spam-Level: forged\r\nX-Spam: no\r\n\r\nhello\r\n"},
+		"rewrite subject":         {recorded(t, "rewrite_subject.json"), "", "", "Subject: *** SPAM *** hi\r\nX-Spam-Level: forged\r\n\r\nhello\r\n"},
+		"a subject beyond ASCII":  {`{"action":"rewrite subject","subject":"Spam: grüße"}`, "", "", "Subject: =?utf-8?q?Spam:_gr=C3=BC=C3=9Fe?=\r\nX-Spam-Level: forged\r\n\r\nhello\r\n"},
 		"fields and those it had": {recorded(t, "headers.json"), "", "", "Authentication-Results: vm;\r\n\tspf=temperror (vm: error in processing during lookup of a@x.example: DNS error) smtp.mailfrom=a@x.example\r\nX-Rspamd-Queue-Id: 01ID\r\nX-Spam-Level: ******\r\nX-Spamd-Bar: ++++++\r\nX-Spamd-Result: default: False [6.00 / 15.00];\r\n\tHFILTER_HOSTNAME_UNKNOWN(2.50)[];\r\n\tRDNS_NONE(1.00)[]\r\nX-Spam: Yes\r\nSubject: hi\r\n\r\nhello\r\n"},
 		"fields in other shapes": {`{"action":"no action","milter":{"add_headers":{"A":"1","B":["2","3"],"C":[{"value":"4","order":0}]},"remove_headers":{"subject":1,"X-Spam":-1,"X-Spam-Level":2}}}`,
 			"", "", "C: 4\r\nA: 1\r\nB: 2\r\nB: 3\r\nX-Spam-Level: forged\r\n\r\nhello\r\n"},
