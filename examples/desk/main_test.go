@@ -2,7 +2,7 @@ package main
 
 func Example() {
 	main()
-	// Output:
+	// Unordered output:
 	// ticket 4711: "Hello."
 	// for the books: Invoice für März
 	// new from alice@example.net: Help!
