@@ -36,9 +36,14 @@ second one ends it by force; SIGHUP, like "incoming reload", reads configuration
 
 // serve runs the daemon until a signal, or until it fails.
 func (a *app) serve(cmd *cobra.Command, f *configFlags) error {
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer signal.Stop(signals)
+	// Each has a channel of its own, for what finds one full is lost: a storm of
+	// hangups must not cost the signal to end. Of hangups one that waits says it
+	// all; of the others the second means force.
+	hangups, endings := make(chan os.Signal, 1), make(chan os.Signal, 2)
+	signal.Notify(hangups, syscall.SIGHUP)
+	signal.Notify(endings, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(hangups)
+	defer signal.Stop(endings)
 
 	load := func() (*config.Config, error) { return f.load(cmd) }
 	cfg, err := load()
@@ -50,11 +55,12 @@ func (a *app) serve(cmd *cobra.Command, f *configFlags) error {
 		return err
 	}
 	d.file = f.file
-	return errors.Join(d.run(cmd.Context(), signals), d.close())
+	return errors.Join(d.run(cmd.Context(), hangups, endings), d.close())
 }
 
-// run serves until a signal that ends it, and answers those that do not.
-func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
+// run serves until a signal that ends it, and reads the configuration again at those
+// that do not.
+func (d *daemon) run(ctx context.Context, hangups, endings <-chan os.Signal) error {
 	ctx, drain := context.WithCancel(ctx)
 	defer drain()
 	ended := make(chan error, 1)
@@ -77,20 +83,19 @@ func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
 			if d.queue.Paused() {
 				d.log.Warn(pausedText)
 			}
-		case s := <-signals:
-			switch {
-			case s == syscall.SIGHUP:
-				d.hangup(ctx)
-			case ending:
+		case <-hangups:
+			d.hangup(ctx)
+		case s := <-endings:
+			if ending {
 				d.log.Warn("ending by force", "signal", s.String())
 				d.server.ForceClose()
-			default:
-				ending = true
-				d.log.Info("draining", "signal", s.String(), "at_most", d.drainTime())
-				d.draining.Store(true)
-				d.notify(sd.SdNotifyStopping)
-				drain()
+				continue
 			}
+			ending = true
+			d.log.Info("draining", "signal", s.String(), "at_most", d.drainTime())
+			d.draining.Store(true)
+			d.notify(sd.SdNotifyStopping)
+			drain()
 		case err := <-ended:
 			if err != nil {
 				return err

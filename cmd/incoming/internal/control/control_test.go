@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"iter"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -290,6 +292,9 @@ func mute(t *testing.T, answers int) (path string) {
 			}
 			open = append(open, c)
 			if n < answers {
+				if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
+					continue
+				}
 				fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nnull\n")
 			}
 		}
