@@ -22,8 +22,8 @@ type budgeted struct {
 	texts map[string]*textAnswer
 }
 
-// textAnswer is the answer to a question for TXT records. What is asked for early, or by two
-// mechanisms, is asked once.
+// textAnswer is the answer to a question for TXT records. What is asked for early, by
+// two mechanisms, or by two walks, is asked once.
 type textAnswer struct {
 	done  chan struct{} // closed when the answer is there
 	texts []string
@@ -83,6 +83,7 @@ func passing(err error, name string) error {
 	return &dns
 }
 
+// LookupTXT asks each name once a message.
 func (b *budgeted) LookupTXT(ctx context.Context, name string) ([]string, error) {
 	b.mu.Lock()
 	t, found := b.texts[name]

@@ -27,7 +27,12 @@ type check struct {
 	broken error // the first panic of what was begun
 	spf    []SPF
 	iprev  IPRev
-	warmed bool
+
+	// What the header says, once it is looked into: the author's domain, why there is
+	// none, and the signatures.
+	looked      bool
+	author, why string
+	signatures  []signature
 }
 
 // newCheck begins with SPF and iprev, which need the envelope alone.
@@ -64,36 +69,38 @@ func (c *check) rescue() {
 // Write implements io.Writer: the text is read when it is whole.
 func (c *check) Write(p []byte) (int, error) { return len(p), nil }
 
-// prefetch asks what will be asked when the text is whole: the resolver remembers.
-func (c *check) prefetch(h header.Header) {
-	if c.warmed {
+// look looks into the header and begins to ask what will be asked when the text is
+// whole. It does so once.
+func (c *check) look(h header.Header) {
+	if c.looked {
 		return
 	}
-	c.warmed = true
-	names := make(map[string]bool)
-	for _, s := range signatures(h) {
+	c.looked = true
+	c.author, c.why = authorDomain(h)
+	c.signatures = signatures(h)
+	early := func(name string) {
+		c.start(func() {
+			_, _ = c.dns.LookupTXT(c.ctx, name) // whoever needs it asks too, and is told what is wrong
+		})
+	}
+	for _, s := range c.signatures {
 		if s.domain != "" && s.selector != "" {
-			names[s.selector+"._domainkey."+s.domain] = true
+			early(s.selector + "._domainkey." + s.domain)
 		}
 	}
-	if author, _ := authorDomain(h); author != "" {
-		names["_dmarc."+author] = true
-	}
-	for name := range names {
-		c.start(func() {
-			_, _ = c.dns.LookupTXT(c.ctx, name) // whoever needs it asks again, and is told what is wrong
-		})
+	if c.author != "" {
+		early("_dmarc." + c.author)
 	}
 }
 
 // results waits for what was begun and does the rest.
 func (c *check) results(ctx context.Context, t *policy.Transaction) (*Results, error) {
-	author, why := authorDomain(t.Header)
-	walk := newWalker(c.dns)
+	c.look(t.Header)
+	walk := walker{c.dns}
 	var found discovery
 	c.start(func() {
-		if author != "" {
-			found = walk.discover(ctx, author)
+		if c.author != "" {
+			found = walk.discover(ctx, c.author)
 		}
 	})
 	keys, err := c.verifyDKIM(ctx, t)
@@ -102,7 +109,7 @@ func (c *check) results(ctx context.Context, t *policy.Transaction) (*Results, e
 		return nil, err
 	}
 	r := &Results{SPF: c.spf, DKIM: keys, IPRev: c.iprev}
-	r.DMARC, r.From = walk.evaluate(ctx, author, why, found, r)
+	r.DMARC, r.From = walk.evaluate(ctx, c.author, c.why, found, r)
 	return r, nil
 }
 

@@ -38,6 +38,11 @@ type signature struct {
 	names                   int    // in h=
 }
 
+// as is what the signature came to.
+func (s signature) as(result Result, why string) DKIM {
+	return DKIM{Result: result, Domain: s.domain, Selector: s.selector, Signature: s.start, Reason: why}
+}
+
 // signatures reads the first maxSignatures of a header.
 func signatures(h header.Header) []signature {
 	var all []signature
@@ -77,12 +82,11 @@ func readSignature(value string) signature {
 // verifyDKIM reads the text once and checks its signatures against it. The error is
 // that the text could not be read.
 func (c *check) verifyDKIM(ctx context.Context, t *policy.Transaction) ([]DKIM, error) {
-	found := signatures(t.Header)
-	if len(found) == 0 {
+	if len(c.signatures) == 0 {
 		return nil, nil
 	}
-	if slices.ContainsFunc(found, func(s signature) bool { return s.names > maxNames }) {
-		return unchecked(found, errNames), nil
+	if slices.ContainsFunc(c.signatures, func(s signature) bool { return s.names > maxNames }) {
+		return c.unchecked(errNames), nil
 	}
 	text, err := t.Open()
 	if err != nil {
@@ -97,13 +101,13 @@ func (c *check) verifyDKIM(ctx context.Context, t *policy.Transaction) ([]DKIM, 
 		LookupTXT: func(name string) ([]string, error) { return c.key(ctx, name) }})
 	switch {
 	case errors.Is(in.err, errBlank):
-		return unchecked(found, errBlank), nil
+		return c.unchecked(errBlank), nil
 	case in.err != nil:
 		return nil, fmt.Errorf("mailauth: %w", in.err)
 	}
-	results := make([]DKIM, len(found))
-	for i, s := range found {
-		results[i] = DKIM{Result: Neutral, Domain: s.domain, Selector: s.selector, Signature: s.start}
+	results := make([]DKIM, len(c.signatures))
+	for i, s := range c.signatures {
+		results[i] = s.as(Neutral, "")
 		switch {
 		case i < len(verified) && verified[i] != nil:
 			results[i].judge(verified[i].Err, s.weak)
@@ -114,11 +118,11 @@ func (c *check) verifyDKIM(ctx context.Context, t *policy.Transaction) ([]DKIM, 
 	return results, nil
 }
 
-// unchecked is signatures of a message on which no work is spent.
-func unchecked(found []signature, why error) []DKIM {
-	results := make([]DKIM, len(found))
-	for i, s := range found {
-		results[i] = DKIM{Result: Policy, Domain: s.domain, Selector: s.selector, Signature: s.start, Reason: why.Error()}
+// unchecked is the signatures of a message on which no work is spent.
+func (c *check) unchecked(why error) []DKIM {
+	results := make([]DKIM, len(c.signatures))
+	for i, s := range c.signatures {
+		results[i] = s.as(Policy, why.Error())
 	}
 	return results
 }

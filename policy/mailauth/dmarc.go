@@ -6,7 +6,7 @@ import (
 
 // evaluate is DMARC's word and the verdict on From, of what SPF and DKIM found. why
 // says why there is no author.
-func (w *walker) evaluate(ctx context.Context, author, why string, d discovery, r *Results) (DMARC, From) {
+func (w walker) evaluate(ctx context.Context, author, why string, d discovery, r *Results) (DMARC, From) {
 	if author == "" {
 		return DMARC{Result: None, Reason: why}, From{Result: None}
 	}
@@ -37,7 +37,7 @@ func (w *walker) evaluate(ctx context.Context, author, why string, d discovery, 
 
 // vouch looks for what authenticates the author's domain. trouble is what the DNS
 // would not tell of something that might have.
-func (w *walker) vouch(ctx context.Context, author string, r *Results, strictDKIM, strictSPF bool) (from From, trouble string) {
+func (w walker) vouch(ctx context.Context, author string, r *Results, strictDKIM, strictSPF bool) (from From, trouble string) {
 	from = From{Domain: author, Result: Fail}
 	try := func(by string, result Result, domain, why string, strict bool) {
 		if from.Result == Pass || result != Pass && result != TempError {

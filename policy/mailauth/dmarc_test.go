@@ -45,7 +45,7 @@ func TestTreeWalksOfTheRFC(t *testing.T) {
 			z["_dmarc."+domain] = txt(strings.Split(text, "\n")...)
 		}
 		dns := &asked{zone: z}
-		w := newWalker(newBudget(dns, time.Second))
+		w := walker{newBudget(dns, time.Second)}
 		climbed, err := w.climb(t.Context(), c.domain)
 		if err != nil {
 			t.Fatal(err)
@@ -98,7 +98,7 @@ func TestPolicyDiscovery(t *testing.T) {
 		if c.exists {
 			z[c.author] = host("192.0.2.1")
 		}
-		d := newWalker(newBudget(z, time.Second)).discover(t.Context(), c.author)
+		d := walker{newBudget(z, time.Second)}.discover(t.Context(), c.author)
 		got := ""
 		if d.record != nil {
 			got = fmt.Sprint(d.asked, " ", d.domain)

@@ -112,7 +112,7 @@ func (v *Verifier) Check(ctx context.Context, stage policy.Stage, t *policy.Tran
 	c, begun := t.Tapped().(*check)
 	if stage == policy.StageHeader {
 		if begun {
-			c.prefetch(t.Header)
+			c.look(t.Header)
 		}
 		return nil
 	}

@@ -12,18 +12,8 @@ import (
 // name, so that a walk is eight questions at most (RFC 9989, DNS Tree Walk).
 const maxLabels = 7
 
-// walker climbs the DNS in search of DMARC records, for one message: a name is
-// asked once.
-type walker struct {
-	dns   *budgeted
-	known map[string]answer
-}
-
-// answer is what the DNS has at "_dmarc." of a domain: a record, none, or trouble.
-type answer struct {
-	record *record
-	err    error
-}
+// walker climbs the DNS in search of DMARC records, for one message.
+type walker struct{ dns *budgeted }
 
 // found is a domain with its record.
 type found struct {
@@ -31,35 +21,28 @@ type found struct {
 	record *record
 }
 
-func newWalker(dns *budgeted) *walker { return &walker{dns: dns, known: make(map[string]answer)} }
-
 // at is the one valid record of a domain; nil when it has none.
-func (w *walker) at(ctx context.Context, domain string) (*record, error) {
-	if a, ok := w.known[domain]; ok {
-		return a.record, a.err
-	}
-	var a answer
+func (w walker) at(ctx context.Context, domain string) (*record, error) {
 	texts, err := w.dns.LookupTXT(ctx, "_dmarc."+domain)
 	if err != nil && !notFound(err) {
-		a.err = err
+		return nil, err
 	}
-	n := 0
+	var only *record
 	for _, text := range texts {
-		if r := parseRecord(text); r != nil {
-			a.record = r
-			n++
+		r := parseRecord(text)
+		if r != nil && only != nil {
+			return nil, nil // of several none counts
+		}
+		if r != nil {
+			only = r
 		}
 	}
-	if n > 1 { // of several none counts
-		a.record = nil
-	}
-	w.known[domain] = a
-	return a.record, a.err
+	return only, nil
 }
 
 // climb is the records at domain and above it, the longest name first. It ends at
 // one that says whether it is a public suffix.
-func (w *walker) climb(ctx context.Context, domain string) ([]found, error) {
+func (w walker) climb(ctx context.Context, domain string) ([]found, error) {
 	var all []found
 	for name := domain; name != ""; name = above(name) {
 		r, err := w.at(ctx, name)
@@ -116,7 +99,7 @@ type discovery struct {
 
 // discover finds it (RFC 9989, DMARC Policy Discovery): at the author's domain, its
 // organization, or the public suffix that it is under, in that order.
-func (w *walker) discover(ctx context.Context, author string) discovery {
+func (w walker) discover(ctx context.Context, author string) discovery {
 	d := discovery{domain: author}
 	if d.record, d.err = w.at(ctx, author); d.err == nil && d.record == nil {
 		d.record, d.domain, d.err = w.inherited(ctx, author)
@@ -135,7 +118,7 @@ func (w *walker) discover(ctx context.Context, author string) discovery {
 }
 
 // inherited is the record that applies to a domain which has none of its own.
-func (w *walker) inherited(ctx context.Context, author string) (*record, string, error) {
+func (w walker) inherited(ctx context.Context, author string) (*record, string, error) {
 	climbed, err := w.climb(ctx, author)
 	if err != nil {
 		return nil, "", err
@@ -150,7 +133,7 @@ func (w *walker) inherited(ctx context.Context, author string) (*record, string,
 }
 
 // ofSubdomain is what a record asks for a domain below its own.
-func (w *walker) ofSubdomain(ctx context.Context, author string, r *record) (Disposition, error) {
+func (w walker) ofSubdomain(ctx context.Context, author string, r *record) (Disposition, error) {
 	sp := r.p
 	if r.sp != "" {
 		sp = r.sp
@@ -178,7 +161,7 @@ func milder(d Disposition) Disposition {
 
 // aligned reports whether a domain that was authenticated is of the author's
 // organization, or is the author's domain when the policy is strict.
-func (w *walker) aligned(ctx context.Context, author, domain string, strict bool) (bool, error) {
+func (w walker) aligned(ctx context.Context, author, domain string, strict bool) (bool, error) {
 	if domain == author {
 		return true, nil
 	}
