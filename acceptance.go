@@ -14,15 +14,7 @@ import (
 )
 
 // waits reports whether the sender of any message waits for the adapter's verdict.
-func (s *Server) waits() bool {
-	if s.pool == nil {
-		return false
-	}
-	if a, ok := delivery.Find[delivery.Accepter](s.cfg.Adapter); ok {
-		return a.Waits()
-	}
-	return s.cfg.Delivery.Accept.Mode != delivery.Durable
-}
+func (s *Server) waits() bool { return s.pool != nil && s.accepts.Waits() }
 
 // acceptance is when the sender of m is answered. When the adapter cannot say, for
 // it panics, that is at once: the message is in the queue.
@@ -33,10 +25,7 @@ func (s *Server) acceptance(m *queue.Message) (acc delivery.Acceptance) {
 			acc = delivery.Acceptance{}
 		}
 	}()
-	if a, ok := delivery.Find[delivery.Accepter](s.cfg.Adapter); ok {
-		return a.Acceptance(m)
-	}
-	return s.cfg.Delivery.Accept
+	return s.accepts.Acceptance(m)
 }
 
 // decide hands a message that is committed to the adapter while its sender waits, or

@@ -37,8 +37,9 @@ type Server struct {
 	endpoints []*endpoint
 	admission *admission
 	sessions  registry
-	reserve   reserve        // while it runs
-	pool      *delivery.Pool // nil without an Adapter
+	reserve   reserve           // while it runs
+	pool      *delivery.Pool    // nil without an Adapter
+	accepts   delivery.Accepter // likewise
 
 	ready chan struct{} // closed when every listener is bound
 	gone  chan struct{} // closed when nothing that Run started is left
@@ -88,6 +89,7 @@ func New(cfg Config) (*Server, error) {
 		if s.pool, err = newPool(cfg, s.hooks); err != nil {
 			return nil, fmt.Errorf("incoming: %w", err)
 		}
+		s.accepts = delivery.Accepting(cfg.Adapter, cfg.Delivery.Accept)
 	}
 	return s, nil
 }

@@ -66,6 +66,31 @@ type Accepter interface {
 	Acceptance(m *queue.Message) Acceptance
 }
 
+// Accepting is a with all its messages accepted as all says, unless a is an Accepter,
+// or stands in front of one, which then has the say.
+func Accepting(a Adapter, all Acceptance) Accepter { return accepting{a, all} }
+
+type accepting struct {
+	Adapter
+	all Acceptance
+}
+
+func (a accepting) Waits() bool {
+	if says, ok := Find[Accepter](a.Adapter); ok {
+		return says.Waits()
+	}
+	return a.all.Mode != Durable
+}
+
+func (a accepting) Acceptance(m *queue.Message) Acceptance {
+	if says, ok := Find[Accepter](a.Adapter); ok {
+		return says.Acceptance(m)
+	}
+	return a.all
+}
+
+func (a accepting) Unwrap() Adapter { return a.Adapter }
+
 // RefusedError is what Decide returns for a message whose sender is to be told no.
 type RefusedError struct {
 	Err   error // the verdict, or why there is none
@@ -89,8 +114,8 @@ func (d *decision) take() bool { return d.taken.CompareAndSwap(false, true) }
 // waits as acc says, and whose ctx carries values only. It returns nil when the
 // message is accepted: delivered, or, where only some recipients were refused or
 // failed, delivered to the others and with the queue for these; of Hybrid also when
-// the time is over, or nothing could be tried. Else it returns a *RefusedError, and the message has left the
-// queue or, with Keep, is a dead letter. acc is not Durable.
+// the time is over, or nothing could be tried. Else it returns a *RefusedError, and
+// the message has left the queue or, with Keep, is a dead letter. acc is not Durable.
 //
 // While the queue is paused, and while the adapter is held but for one message each
 // 10 s, no attempt begins: a *RefusedError of Sync, nil of Hybrid.
@@ -137,17 +162,16 @@ func (p *Pool) paused() bool {
 
 // undecided ends the lease of a message for which no attempt could begin in time.
 func (p *Pool) undecided(ctx context.Context, l queue.Lease, acc Acceptance, err error) error {
-	if acc.Mode == Sync {
-		m := l.Message()
-		a := &attempt{pool: p, lease: l, msg: m, to: m.Envelope.RcptTo}
-		if p.remove(ctx, a, acc, queue.KindSpent, &landing{reason: err}) {
-			return &RefusedError{Err: err}
-		}
-	}
 	if acc.Mode != Sync {
 		p.release(l)
+		return nil
 	}
-	return nil // it is in the queue, and stays there
+	m := l.Message()
+	a := &attempt{pool: p, lease: l, msg: m, to: m.Envelope.RcptTo}
+	if p.remove(ctx, a, acc, queue.KindSpent, &landing{reason: err}) {
+		return &RefusedError{Err: err}
+	}
+	return nil // it cannot be removed: the queue offers it again
 }
 
 // remove takes a message whose sender is told no out of the queue, and reports
@@ -164,8 +188,8 @@ func (p *Pool) remove(ctx context.Context, a *attempt, acc Acceptance, kind queu
 // refuses reports whether the sender is to be told no: nobody was delivered, and all
 // recipients were rejected or all may be tried again. Where they differ the message
 // is accepted, for a sender has one reply; so is one that a place behind the adapter
-// has taken already; and so is that of Hybrid for whom nothing
-// was tried, which is no verdict. It is false when nobody waits.
+// has taken already; and so is that of Hybrid for whom nothing was tried, which is no
+// verdict. It is false when nobody waits.
 func (d *decision) refuses(j *judgement, err error) bool {
 	if d == nil || !d.take() || err == nil || len(delivered(j.done)) > 0 {
 		return false

@@ -12,61 +12,46 @@ import (
 // switchable is an adapter that a reload can change: a message in hand ends
 // with the old one, the next is given to the new.
 type switchable struct {
-	now atomic.Pointer[destination]
-}
-
-// destination is where messages go, and when their senders are answered.
-type destination struct {
-	adapter incoming.Adapter
-	accept  delivery.Acceptance // unless adapter says so itself
+	now atomic.Pointer[delivery.Accepter] // nil: none is set
 }
 
 var _ delivery.Accepter = (*switchable)(nil)
 
-// set makes a the adapter from now on; nil stays without.
+// set makes a the adapter from now on, with the senders of its messages answered as
+// accept says unless it says so itself; nil stays without.
 func (s *switchable) set(a incoming.Adapter, accept delivery.Acceptance) {
 	if a != nil {
-		s.now.Store(&destination{a, accept})
+		accepting := delivery.Accepting(a, accept)
+		s.now.Store(&accepting)
 	}
 }
 
 // Deliver gives m to the adapter of the moment.
 func (s *switchable) Deliver(ctx context.Context, m *incoming.Message) error {
-	p := s.now.Load()
-	if p == nil {
-		return errors.New("no adapter is set")
+	if a := s.now.Load(); a != nil {
+		return (*a).Deliver(ctx, m)
 	}
-	return p.adapter.Deliver(ctx, m)
+	return errors.New("no adapter is set")
 }
 
 // Unwrap is what delivery.Find looks behind.
 func (s *switchable) Unwrap() incoming.Adapter {
-	if p := s.now.Load(); p != nil {
-		return p.adapter
+	if a := s.now.Load(); a != nil {
+		return *a
 	}
 	return nil
 }
 
 // Waits implements delivery.Accepter.
 func (s *switchable) Waits() bool {
-	p := s.now.Load()
-	if p == nil {
-		return false
-	}
-	if a, ok := delivery.Find[delivery.Accepter](p.adapter); ok {
-		return a.Waits()
-	}
-	return p.accept.Mode != delivery.Durable
+	a := s.now.Load()
+	return a != nil && (*a).Waits()
 }
 
 // Acceptance implements delivery.Accepter.
 func (s *switchable) Acceptance(m *incoming.Message) delivery.Acceptance {
-	p := s.now.Load()
-	if p == nil {
-		return delivery.Acceptance{}
+	if a := s.now.Load(); a != nil {
+		return (*a).Acceptance(m)
 	}
-	if a, ok := delivery.Find[delivery.Accepter](p.adapter); ok {
-		return a.Acceptance(m)
-	}
-	return p.accept
+	return delivery.Acceptance{}
 }
