@@ -53,7 +53,7 @@ func costs(ctx context.Context, b *bench) (_ section, err error) {
 			if s.missing != "" {
 				return section{title: "What parts of it cost", text: "Not measured: " + s.missing + "."}, nil
 			}
-			t, err := b.costTurn(ctx, s, m.file)
+			t, err := b.turn(ctx, s, load{connections: 20, size: small, file: m.file})
 			if err != nil {
 				return section{}, err
 			}
@@ -66,25 +66,6 @@ func costs(ctx context.Context, b *bench) (_ section, err error) {
 
 func authenticating(dns string) []string {
 	return []string{"--set", "policies=mailauth", "--set", "dns.servers=" + dns}
-}
-
-func (b *bench) costTurn(ctx context.Context, s server, file string) (t turn, err error) {
-	err = b.with(ctx, s, false, func(r *running, _ string) error {
-		rate := 0.0
-		for n := 200; ; n *= 2 {
-			l := load{connections: 20, messages: n, size: small, file: file}
-			took, err := l.send(ctx, r.addr)
-			if err != nil {
-				return err
-			}
-			if rate = float64(n) / took.Seconds(); took >= b.length/4 || 2*n > b.messages {
-				break
-			}
-		}
-		t, err = b.timed(ctx, r, load{connections: 20, messages: min(max(int(rate*b.length.Seconds()), 20), b.messages), size: small, file: file})
-		return err
-	})
-	return t, err
 }
 
 func (b *bench) costsSection(variants []variant, turns map[string][]turn, rounds int) section {

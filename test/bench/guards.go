@@ -80,13 +80,14 @@ func (b *bench) inTurns(ctx context.Context, g guard) (both [2][]turn, err error
 	err = b.with(ctx, g.off, false, func(off *running, _ string) error {
 		return b.with(ctx, g.on, false, func(on *running, _ string) error {
 			servers := []*running{off, on}
-			n := b.messages
+			l := main20.load()
+			l.messages = b.messages
 			for _, r := range servers {
-				rate, err := b.warm(ctx, r, main20)
+				rate, err := b.warm(ctx, r, l)
 				if err != nil {
 					return err
 				}
-				n = min(n, max(20*main20.connections, int(rate*b.burst().Seconds())))
+				l.messages = min(l.messages, max(20*main20.connections, int(rate*b.burst().Seconds())))
 			}
 			for pair, began := 0, time.Now(); pair < b.pairs(); pair++ {
 				if b.quick && time.Since(began) > guardBudget {
@@ -94,7 +95,7 @@ func (b *bench) inTurns(ctx context.Context, g guard) (both [2][]turn, err error
 				}
 				for i := range servers {
 					which := (i + pair) % 2
-					t, err := b.loaded(ctx, servers[which], main20.load(n))
+					t, err := b.loaded(ctx, servers[which], l)
 					if err != nil {
 						return err
 					}

@@ -39,7 +39,7 @@ func latency(ctx context.Context, b *bench) (section, error) {
 
 func (b *bench) answeringTurn(ctx context.Context, s server) (a answering, err error) {
 	if len(b.turns.rates(main20, s.name)) == 0 {
-		t, err := b.turn(ctx, s, main20)
+		t, err := b.turn(ctx, s, main20.load())
 		if err != nil {
 			return a, err
 		}
@@ -47,7 +47,7 @@ func (b *bench) answeringTurn(ctx context.Context, s server) (a answering, err e
 	}
 	a.rate = median(b.turns.rates(main20, s.name)) / 4
 	err = b.with(ctx, s, false, func(r *running, dir string) error {
-		if _, err := b.warm(ctx, r, main20); err != nil {
+		if _, err := b.warm(ctx, r, main20.load()); err != nil {
 			return err
 		}
 		syncs, err := syncTimes(dir, 200)

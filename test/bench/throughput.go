@@ -107,7 +107,7 @@ func (b *bench) roundOf(ctx context.Context, c cell, servers []server, round, sh
 		if s.lacks(c.secure) != "" {
 			continue
 		}
-		t, err := b.turn(ctx, s, c)
+		t, err := b.turn(ctx, s, c.load())
 		if err != nil {
 			return err
 		}
@@ -133,35 +133,36 @@ func (c cell) kind() string {
 	return size + ", " + how
 }
 
-// turn starts a server, warms it, measures it and stops it.
-func (b *bench) turn(ctx context.Context, s server, c cell) (t turn, err error) {
-	err = b.with(ctx, s, c.secure, func(r *running, _ string) error {
-		rate, err := b.warm(ctx, r, c)
+// turn starts a server, warms it with l, of as many messages as it takes, measures it
+// and stops it.
+func (b *bench) turn(ctx context.Context, s server, l load) (t turn, err error) {
+	err = b.with(ctx, s, l.secure, func(r *running, _ string) error {
+		rate, err := b.warm(ctx, r, l)
 		if err != nil {
 			return err
 		}
-		l := c.load(int(rate * b.length.Seconds()))
-		l.messages = min(max(l.messages, c.connections), b.messages)
+		l.messages = min(max(int(rate*b.length.Seconds()), l.connections), b.messages)
 		t, err = b.timed(ctx, r, l)
 		return err
 	})
 	return t, err
 }
 
-func (c cell) load(messages int) load {
-	return load{connections: c.connections, messages: messages, size: c.size, secure: c.secure}
+// load is the cell's, of no messages yet.
+func (c cell) load() load {
+	return load{connections: c.connections, size: c.size, secure: c.secure}
 }
 
 // warm loads a server until a run of messages has lasted a quarter of a turn, and
 // returns how many it took a second then.
-func (b *bench) warm(ctx context.Context, r *running, c cell) (float64, error) {
-	for n := max(20, c.connections); ; n *= 2 {
-		took, err := c.load(n).send(ctx, r.addr)
+func (b *bench) warm(ctx context.Context, r *running, l load) (float64, error) {
+	for l.messages = max(20, l.connections); ; l.messages *= 2 {
+		took, err := l.send(ctx, r.addr)
 		if err != nil {
 			return 0, err
 		}
-		if took >= b.length/4 || 2*n > b.messages {
-			return float64(n) / took.Seconds(), r.drained(ctx)
+		if took >= b.length/4 || 2*l.messages > b.messages {
+			return float64(l.messages) / took.Seconds(), r.drained(ctx)
 		}
 	}
 }
