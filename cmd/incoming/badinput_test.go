@@ -151,14 +151,40 @@ func TestAWebhookIsGivenTheMessageAndItsVerdictCounts(t *testing.T) {
 func TestAStormOfSignalsEndsInOneDrain(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
-	d := p.start(t)
+	conf, file := []byte("[limits]\nrecipients = 7\n"), filepath.Join(p.dir, "incoming.toml")
+	if err := os.WriteFile(file, conf, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := p.start(t, "--config", file)
 	s := dialed(t, d)
-	for range 50 {
+	// A pipe in the file's place holds the first reload up, and the storm with it.
+	if err := errors.Join(os.Remove(file), syscall.Mkfifo(file, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	signalTo(t, d, syscall.SIGHUP)
+	var held *os.File
+	err := eventually(func() (err error) { // as soon as it is read
+		held, err = os.OpenFile(file, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 200 {
 		signalTo(t, d, syscall.SIGHUP)
 	}
 	signalTo(t, d, syscall.SIGINT)
-	for range 50 {
+	for range 200 {
 		signalTo(t, d, syscall.SIGHUP)
+	}
+	if err := errors.Join(os.Remove(file), os.WriteFile(file, conf, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := held.Write(conf); err != nil {
+		t.Fatal(err)
+	}
+	if err := held.Close(); err != nil {
+		t.Fatal(err)
 	}
 	if line, err := s.line(); err != nil || !strings.HasPrefix(line, "421 4.3.2 ") {
 		t.Errorf("an idle session hears %q, %v", line, err)
