@@ -187,7 +187,7 @@ func (a *answer) changes(t *policy.Transaction) (change func(), err error) {
 	top := a.fields()
 	// An X-Spam that came with the message is the sender's word, whatever rspamd
 	// found.
-	removed := append(slices.Collect(a.removed(t.Header)), named(t.Header, "X-Spam")...)
+	removed := append(a.removed(t.Header), named(t.Header, "X-Spam")...)
 	switch a.Action {
 	case actionHeader:
 		if _, own := a.Milter.Add["X-Spam"]; !own {
@@ -232,27 +232,22 @@ func (a *answer) fields() (all []field) {
 	return all
 }
 
-// removed yields the fields of h that rspamd wants taken out: of a name all, or the
-// one of that number, from 1 at the top or -1 at the end.
-func (a *answer) removed(h header.Header) func(yield func(header.Field) bool) {
-	return func(yield func(header.Field) bool) {
-		for name, n := range a.Milter.Remove {
-			all := named(h, name)
-			switch {
-			case n > len(all) || -n > len(all):
-				continue
-			case n > 0:
-				all = all[n-1 : n]
-			case n < 0:
-				all = all[len(all)+n : len(all)+n+1]
-			}
-			for _, f := range all {
-				if !yield(f) {
-					return
-				}
-			}
+// removed is the fields of h that rspamd wants taken out: of a name all, or the one
+// of that number, from 1 at the top or -1 at the end.
+func (a *answer) removed(h header.Header) (out []header.Field) {
+	for name, n := range a.Milter.Remove {
+		all := named(h, name)
+		switch {
+		case n > len(all) || -n > len(all):
+			continue
+		case n > 0:
+			all = all[n-1 : n]
+		case n < 0:
+			all = all[len(all)+n : len(all)+n+1]
 		}
+		out = append(out, all...)
 	}
+	return out
 }
 
 // named is the fields of a name, in any case.
