@@ -106,8 +106,8 @@ func Open(file string) (*Minter, error) {
 // Mint is the address that says a. It is an error when Route or Domain cannot stand
 // in an address, or when Data does not fit; the error then says how much does.
 func (m *Minter) Mint(a Address) (string, error) {
-	if !isRoute(a.Route) {
-		return "", fmt.Errorf("minted: route %q: use 1 to %d of a-z, 0-9, - and _, with dots between", a.Route, maxRoute)
+	if err := checkRoute(a.Route); err != nil {
+		return "", err
 	}
 	domain, err := mailbox.Domain(a.Domain)
 	if err != nil || domain == "" || strings.ContainsAny(domain, "@ ") {
@@ -165,11 +165,13 @@ func sign(key []byte, route, domain string, text []byte) []byte {
 
 func encoding() *base32.Encoding { return base32.StdEncoding.WithPadding(base32.NoPadding) }
 
-func isRoute(s string) bool {
-	if s == "" || len(s) > maxRoute || s[0] == '.' || s[len(s)-1] == '.' || strings.Contains(s, "..") {
-		return false
-	}
-	return !strings.ContainsFunc(s, func(r rune) bool {
+// checkRoute finds what cannot be a route of an address.
+func checkRoute(s string) error {
+	odd := func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_' && r != '.'
-	})
+	}
+	if s == "" || len(s) > maxRoute || s[0] == '.' || s[len(s)-1] == '.' || strings.Contains(s, "..") || strings.ContainsFunc(s, odd) {
+		return fmt.Errorf("minted: route %q: use 1 to %d of a-z, 0-9, - and _, with dots between", s, maxRoute)
+	}
+	return nil
 }

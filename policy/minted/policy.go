@@ -55,8 +55,8 @@ func (m *Minter) Policy(routes ...string) (policy.Policy, error) {
 		return nil, errors.New("minted: no routes")
 	}
 	for _, r := range routes {
-		if !isRoute(r) {
-			return nil, fmt.Errorf("minted: route %q: use 1 to %d of a-z, 0-9, - and _, with dots between", r, maxRoute)
+		if err := checkRoute(r); err != nil {
+			return nil, err
 		}
 	}
 	routes = slices.Clone(routes)
