@@ -5,6 +5,7 @@
 package dnsbl
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -104,11 +105,7 @@ func New(r resolver.Resolver, zones []Zone, o *Options) (policy.Policy, error) {
 		case !slices.Contains([]Action{"", Reject, Quarantine, Fact}, z.Action):
 			return nil, fmt.Errorf("dnsbl: zone %s: %q is no action", name, z.Action)
 		}
-		made := &zone{name: name, codes: z.Codes, action: z.Action, tell: tell, timeout: p.timeout}
-		if made.action == "" {
-			made.action = Reject
-		}
-		p.zones = append(p.zones, made)
+		p.zones = append(p.zones, &zone{name: name, codes: z.Codes, action: cmp.Or(z.Action, Reject), tell: tell, timeout: p.timeout})
 	}
 	return p, nil
 }

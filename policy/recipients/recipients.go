@@ -6,6 +6,7 @@
 package recipients
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,10 +69,7 @@ func New(sources []Source, o *Options) policy.Policy {
 	if o == nil {
 		o = new(Options)
 	}
-	p := &known{delimiters: "+", timeout: or(o.Timeout, 5*time.Second)}
-	if o.Delimiters != "" {
-		p.delimiters = o.Delimiters
-	}
+	p := &known{delimiters: cmp.Or(o.Delimiters, "+"), timeout: cmp.Or(o.Timeout, 5*time.Second)}
 	if o.NoDelimiters {
 		p.delimiters = ""
 	}
@@ -86,13 +84,6 @@ func New(sources []Source, o *Options) policy.Policy {
 
 // inMemory is a source that answers at once.
 type inMemory interface{ neverWaits() }
-
-func or(d, otherwise time.Duration) time.Duration {
-	if d == 0 {
-		return otherwise
-	}
-	return d
-}
 
 type known struct {
 	sources    []Source

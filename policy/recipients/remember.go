@@ -1,6 +1,7 @@
 package recipients
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,12 +30,9 @@ type remembered struct {
 
 func remember(s Source, timeout time.Duration, o *Options) *remembered {
 	r := &remembered{source: s, timeout: timeout, turns: make(chan struct{}, atOnce)}
-	entries := o.Entries
-	if entries == 0 {
-		entries = 100_000
-	}
+	entries := cmp.Or(o.Entries, 100_000)
 	// Past its time an answer is none; one that is not to be remembered has none.
-	lasts := map[bool]time.Duration{true: or(o.KnownFor, 5*time.Minute), false: or(o.UnknownFor, 30*time.Second)}
+	lasts := map[bool]time.Duration{true: cmp.Or(o.KnownFor, 5*time.Minute), false: cmp.Or(o.UnknownFor, 30*time.Second)}
 	if entries < 0 || lasts[true] < 0 && lasts[false] < 0 {
 		return r
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strings"
@@ -139,12 +140,7 @@ func ofMilter(at func(*Milter) any) func(*Config, int) any {
 }
 
 // Spell is how long it may take.
-func (m Milter) Spell() time.Duration {
-	if m.Timeout.D == 0 {
-		return milter.DefaultTimeout
-	}
-	return m.Timeout.D
-}
+func (m Milter) Spell() time.Duration { return cmp.Or(m.Timeout.D, milter.DefaultTimeout) }
 
 var policyName = regexp.MustCompile(`^[A-Za-z0-9_]{1,40}$`)
 
