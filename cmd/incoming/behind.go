@@ -25,20 +25,11 @@ func (p *parts) filtered(to incoming.Adapter, cfg *config.Config, old *parts, lo
 	}
 	var policies []policy.Policy
 	for _, f := range cfg.Delivery.Filters {
-		name := f.String()
-		if name == "milter" {
-			made, err := newMilters(cfg)
-			if err != nil {
-				return nil, err
-			}
-			policies = append(policies, made...)
-			continue
-		}
-		made, err := p.policy(name, cfg, old, log)
+		made, err := p.named("delivery.filters:", f.String(), cfg, old, log)
 		if err != nil {
-			return nil, fmt.Errorf("delivery.filters: %s: %w", name, err)
+			return nil, err
 		}
-		policies = append(policies, policyNamed(name, made, cfg.Observes(name)))
+		policies = append(policies, made...)
 	}
 	hostname := cfg.Hostname.String()
 	if hostname == "" {

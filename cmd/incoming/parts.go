@@ -68,17 +68,9 @@ func newParts(cfg *config.Config, old *parts, log *slog.Logger) (*parts, error) 
 		return nil, err
 	}
 	for _, name := range cfg.PolicyOrder() {
-		if name == "milter" {
-			made, err := newMilters(cfg)
-			if err != nil {
-				return nil, err
-			}
-			p.policies = append(p.policies, made...)
-			continue
-		}
-		made, err := p.policy(name, cfg, old, log)
+		made, err := p.named("policy", name, cfg, old, log)
 		if err != nil {
-			return nil, fmt.Errorf("policy %s: %w", name, err)
+			return nil, err
 		}
 		if domains := domainsOf(cfg); name == "recipients" && domains != nil {
 			// Whoever is asked who exists is asked of our domains only.
@@ -88,7 +80,7 @@ func newParts(cfg *config.Config, old *parts, log *slog.Logger) (*parts, error) 
 			}
 			p.policies = append(p.policies, ours)
 		}
-		p.policies = append(p.policies, policyNamed(name, made, cfg.Observes(name)))
+		p.policies = append(p.policies, made...)
 	}
 	if p.adapter, err = p.filtered(p.adapter, cfg, old, log); err != nil {
 		return nil, err
@@ -184,6 +176,19 @@ func relayTLS(r config.Relay) (*tls.Config, error) {
 		return nil, fmt.Errorf("relay.tls_ca: %s holds no certificate; write it as PEM", r.TLSCA)
 	}
 	return conf, nil
+}
+
+// named is the policies of a name, only observed where that is asked for: one, or of
+// milter each that there is. Errors begin with what names it.
+func (p *parts) named(what, name string, cfg *config.Config, old *parts, log *slog.Logger) ([]policy.Policy, error) {
+	if name == "milter" {
+		return newMilters(cfg)
+	}
+	made, err := p.policy(name, cfg, old, log)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", what, name, err)
+	}
+	return []policy.Policy{policyNamed(name, made, cfg.Observes(name))}, nil
 }
 
 func (p *parts) policy(name string, cfg *config.Config, old *parts, log *slog.Logger) (policy.Policy, error) {
