@@ -42,6 +42,7 @@ var laws = []law{
 	// judging
 	{"policy", "smtp header internal/mailbox internal/listfile", core},
 	{"policy/resolver", "", field},
+	{"policy/internal/policytest", "policy", core},
 	{"policy/*", "^ internal/ask internal/sign policy/resolver smtp header mailparse internal/mailbox internal/listfile", field},
 
 	// delivering
@@ -66,7 +67,7 @@ var laws = []law{
 // nobody compiles what they do not use, and only a program reads flags.
 var homes = []struct{ library, home string }{
 	{"flag", "cmd/..."},
-	{"testing", "incomingtest queue/queuetest delivery/deliverytest internal/testcert test/..."},
+	{"testing", "incomingtest queue/queuetest delivery/deliverytest policy/internal/policytest internal/testcert test/..."},
 	// R12: what carries mail never takes a message apart, so that no nesting and
 	// no number of parts can hurt it.
 	{"mime", "mailparse policy/* delivery/* cmd/... examples/... test/..."},

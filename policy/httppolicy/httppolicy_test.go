@@ -4,11 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
-	"errors"
 	"flag"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -22,6 +20,7 @@ import (
 	"github.com/incoming-mx/incoming/delivery/webhook"
 	"github.com/incoming-mx/incoming/header"
 	"github.com/incoming-mx/incoming/policy"
+	"github.com/incoming-mx/incoming/policy/internal/policytest"
 	"github.com/incoming-mx/incoming/smtp"
 )
 
@@ -54,20 +53,6 @@ func at(t *testing.T, stage policy.Stage) *policy.Transaction {
 	return tx
 }
 
-func app(t *testing.T, h http.HandlerFunc) string {
-	t.Helper()
-	s := httptest.NewServer(h)
-	t.Cleanup(s.Close)
-	return s.URL
-}
-
-func says(body string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body) // what is left unread closes the connection
-		io.WriteString(w, body)
-	}
-}
-
 func made(t *testing.T, o Options) *Policy {
 	t.Helper()
 	if o.Stages == nil {
@@ -81,27 +66,11 @@ func made(t *testing.T, o Options) *Policy {
 	return p
 }
 
-func judged(t *testing.T, stage policy.Stage, tx *policy.Transaction, p policy.Policy) ([]policy.Decision, error) {
-	t.Helper()
-	var told []policy.Decision
-	chain := policy.NewChain([]policy.Policy{p}, &policy.ChainOptions{OnDecision: func(_ *policy.Transaction, d policy.Decision) { told = append(told, d) }})
-	err := chain.Check(t.Context(), stage, tx)
-	return told, err
-}
-
-func replied(err error) string {
-	var r *policy.Refusal
-	if !errors.As(err, &r) {
-		return ""
-	}
-	return strings.TrimSuffix(r.Reply.String(), " (ref "+r.Ref+")")
-}
-
 // The request is a contract: what an application reads today it reads tomorrow.
 func TestTheRequestAtEachStage(t *testing.T) {
 	t.Parallel()
 	var all strings.Builder
-	url := app(t, func(w http.ResponseWriter, r *http.Request) {
+	url := policytest.Program(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != "POST" || r.Header.Get("Content-Type") != "application/json" || r.URL.RequestURI() != "/ask?key=k" {
 			t.Errorf("%s %s %v", r.Method, r.URL, r.Header)
 		}
@@ -121,7 +90,7 @@ func TestTheRequestAtEachStage(t *testing.T) {
 	})
 	p := made(t, Options{URL: strings.Replace(url, "://", "://mx:pw@", 1) + "/ask?key=k"})
 	for _, stage := range stages {
-		if told, err := judged(t, stage, at(t, stage), p); err != nil || told != nil {
+		if told, err := policytest.Judged(t, stage, at(t, stage), p); err != nil || told != nil {
 			t.Fatal(stage, err, told)
 		}
 	}
@@ -143,9 +112,9 @@ func TestTheRequestAtEachStage(t *testing.T) {
 func TestItIsAskedAtItsStagesOnly(t *testing.T) {
 	t.Parallel()
 	asked := 0
-	p := made(t, Options{URL: app(t, func(w http.ResponseWriter, r *http.Request) { asked++; w.WriteHeader(204) }), Stages: []policy.Stage{policy.StageRcpt}})
+	p := made(t, Options{URL: policytest.Program(t, func(w http.ResponseWriter, r *http.Request) { asked++; w.WriteHeader(204) }), Stages: []policy.Stage{policy.StageRcpt}})
 	for _, stage := range stages {
-		if _, err := judged(t, stage, at(t, stage), p); err != nil {
+		if _, err := policytest.Judged(t, stage, at(t, stage), p); err != nil {
 			t.Error(err)
 		}
 		if err := p.Check(t.Context(), stage, at(t, stage)); err != nil {
@@ -162,7 +131,7 @@ func TestTheRequestIsSigned(t *testing.T) {
 	t.Parallel()
 	secrets := []string{"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "another secret of some length"}
 	ids := make(map[string]bool)
-	p := made(t, Options{Secrets: secrets, URL: app(t, func(w http.ResponseWriter, r *http.Request) {
+	p := made(t, Options{Secrets: secrets, URL: policytest.Program(t, func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			t.Error(err)
@@ -179,7 +148,7 @@ func TestTheRequestIsSigned(t *testing.T) {
 		w.WriteHeader(204)
 	})})
 	for range 2 {
-		if _, err := judged(t, policy.StageRcpt, at(t, policy.StageRcpt), p); err != nil {
+		if _, err := policytest.Judged(t, policy.StageRcpt, at(t, policy.StageRcpt), p); err != nil {
 			t.Error(err)
 		}
 	}
@@ -202,8 +171,8 @@ func TestTheActionsOfAnApplication(t *testing.T) {
 		`{"action":"quarantine","reason":"odd"}`:                 ", quarantine odd",
 		`{"action":"discard","reason":"nobody wants such mail"}`: ", discard nobody wants such mail",
 	} {
-		told, err := judged(t, policy.StageMessage, at(t, policy.StageMessage), made(t, Options{URL: app(t, says(answer))}))
-		got := replied(err)
+		told, err := policytest.Judged(t, policy.StageMessage, at(t, policy.StageMessage), made(t, Options{URL: policytest.Program(t, policytest.Says(answer))}))
+		got := policytest.Replied(err)
 		for _, d := range told {
 			got += ", " + d.Rule
 			for _, in := range d.Inputs {
@@ -219,7 +188,7 @@ func TestTheActionsOfAnApplication(t *testing.T) {
 func TestFactsAndHeadersOfAnApplicationAreKept(t *testing.T) {
 	t.Parallel()
 	tx := at(t, policy.StageMessage)
-	_, err := judged(t, policy.StageMessage, tx, made(t, Options{URL: app(t, says(`{"action":"quarantine","reason":"odd","facts":{"customer":{"id":7}},
+	_, err := policytest.Judged(t, policy.StageMessage, tx, made(t, Options{URL: policytest.Program(t, policytest.Says(`{"action":"quarantine","reason":"odd","facts":{"customer":{"id":7}},
 		"headers":[{"name":"X-A","value":"1"},{"name":"X-B","value":"2\n\tfolded"}]}`))}))
 	if err != nil || string(tx.Fact("http_policy.customer")) != `{"id":7}` || tx.Quarantined() != "odd" || string(tx.Prepended()) != "X-A: 1\r\nX-B: 2\r\n\tfolded\r\n" {
 		t.Errorf("%v, facts %s, %q, %q", err, tx.Facts(), tx.Quarantined(), tx.Prepended())
@@ -230,50 +199,39 @@ func TestFactsAndHeadersOfAnApplicationAreKept(t *testing.T) {
 // configured.
 func TestAnApplicationThatIsNotWellHasFailed(t *testing.T) {
 	t.Parallel()
-	gone := httptest.NewServer(says(""))
-	gone.Close()
-	hang := func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body); <-r.Context().Done() }
 	for name, c := range map[string]struct {
 		url, rule, reason string
 		stage             policy.Stage
 	}{
-		"nobody listens": {gone.URL, "failed", "refused", policy.StageRcpt},
-		"hangs":          {app(t, hang), "timeout", "no answer in 100ms", policy.StageRcpt},
-		"an error":       {app(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) }), "failed", "answered 500", policy.StageRcpt},
-		"elsewhere": {app(t, func(w http.ResponseWriter, r *http.Request) {
+		"nobody listens": {policytest.Gone(), "failed", "refused", policy.StageRcpt},
+		"hangs":          {policytest.Program(t, policytest.Hang), "timeout", "no answer in 100ms", policy.StageRcpt},
+		"an error":       {policytest.Program(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) }), "failed", "answered 500", policy.StageRcpt},
+		"elsewhere": {policytest.Program(t, func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusTemporaryRedirect)
 		}), "failed", "answered 307", policy.StageRcpt},
-		"HTML":                {app(t, says("<html>")), "failed", "an answer that is none", policy.StageRcpt},
-		"no action":           {app(t, says(`{}`)), "failed", `the action ""`, policy.StageRcpt},
-		"an unknown action":   {app(t, says(`{"action":"deny"}`)), "failed", `the action "deny"`, policy.StageRcpt},
-		"too long":            {app(t, says(`{"action":"pass","x":"`+strings.Repeat("x", MaxAnswer)+`"}`)), "failed", "an answer of more than", policy.StageRcpt},
-		"a reply of 250":      {app(t, says(`{"action":"reject","reply":"250 Ok"}`)), "failed", "no reply of 4xx or 5xx", policy.StageRcpt},
-		"a reply of 4xx":      {app(t, says(`{"action":"reject","reply":"450 Later"}`)), "failed", "to reject", policy.StageRcpt},
-		"discard too early":   {app(t, says(`{"action":"discard"}`)), "failed", "before there is a message", policy.StageHello},
-		"a field too early":   {app(t, says(`{"action":"pass","headers":[{"name":"X","value":"y"}]}`)), "failed", "before there is a message", policy.StageConnect},
-		"a field with a line": {app(t, says(`{"action":"pass","headers":[{"name":"X","value":"a\nBcc: b"}]}`)), "failed", "is not a fold", policy.StageMessage},
-		"facts past the room": {app(t, says(`{"action":"pass","facts":{"x":"`+strings.Repeat("x", policy.MaxFacts)+`"}}`)), "failed", "all facts together", policy.StageMessage},
+		"HTML":                {policytest.Program(t, policytest.Says("<html>")), "failed", "an answer that is none", policy.StageRcpt},
+		"no action":           {policytest.Program(t, policytest.Says(`{}`)), "failed", `the action ""`, policy.StageRcpt},
+		"an unknown action":   {policytest.Program(t, policytest.Says(`{"action":"deny"}`)), "failed", `the action "deny"`, policy.StageRcpt},
+		"too long":            {policytest.Program(t, policytest.Says(`{"action":"pass","x":"`+strings.Repeat("x", MaxAnswer)+`"}`)), "failed", "an answer of more than", policy.StageRcpt},
+		"a reply of 250":      {policytest.Program(t, policytest.Says(`{"action":"reject","reply":"250 Ok"}`)), "failed", "no reply of 4xx or 5xx", policy.StageRcpt},
+		"a reply of 4xx":      {policytest.Program(t, policytest.Says(`{"action":"reject","reply":"450 Later"}`)), "failed", "to reject", policy.StageRcpt},
+		"discard too early":   {policytest.Program(t, policytest.Says(`{"action":"discard"}`)), "failed", "before there is a message", policy.StageHello},
+		"a field too early":   {policytest.Program(t, policytest.Says(`{"action":"pass","headers":[{"name":"X","value":"y"}]}`)), "failed", "before there is a message", policy.StageConnect},
+		"a field with a line": {policytest.Program(t, policytest.Says(`{"action":"pass","headers":[{"name":"X","value":"a\nBcc: b"}]}`)), "failed", "is not a fold", policy.StageMessage},
+		"facts past the room": {policytest.Program(t, policytest.Says(`{"action":"pass","facts":{"x":"`+strings.Repeat("x", policy.MaxFacts)+`"}}`)), "failed", "all facts together", policy.StageMessage},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for then, reply := range map[policy.FailureAction]string{policy.FailTempfail: "451 4.3.0 Local problem, try again later",
-				policy.FailAccept: "", policy.FailReject: "554 5.3.0 Not accepted: it could not be checked"} {
-				timeout := time.Minute
-				if c.rule == "timeout" {
-					timeout = 100 * time.Millisecond
-				}
-				tx := at(t, c.stage)
-				told, err := judged(t, c.stage, tx, made(t, Options{URL: c.url, Timeout: timeout, OnFailure: then}))
-				if got := replied(err); got != reply {
-					t.Errorf("%v: replied %q", then, got)
-				}
-				if len(told) != 1 || told[0].Rule != c.rule || !strings.Contains(told[0].Reason, c.reason) || (told[0].Kind == policy.FailedOpen) != (then == policy.FailAccept) {
-					t.Errorf("%v: told %+v", then, told)
-				}
+			policytest.Failure{Stage: c.stage, Rule: c.rule, Reason: c.reason,
+				Tx: func() *policy.Transaction { return at(t, c.stage) },
+				Policy: func(timeout time.Duration, then policy.FailureAction) policy.Policy {
+					return made(t, Options{URL: c.url, Timeout: timeout, OnFailure: then})
+				},
+			}.Check(t, func(t *testing.T, tx *policy.Transaction) {
 				if tx.Prepended() != nil || tx.Discarded() != "" || len(tx.Facts()) != 1 {
-					t.Errorf("%v: a failure changed something: %q %s", then, tx.Prepended(), tx.Facts())
+					t.Errorf("a failure changed something: %q %s", tx.Prepended(), tx.Facts())
 				}
-			}
+			})
 		})
 	}
 }
@@ -291,9 +249,7 @@ func TestWhatCannotBeMade(t *testing.T) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}
-	gone := httptest.NewServer(says(""))
-	gone.Close()
-	p := made(t, Options{URL: strings.Replace(gone.URL, "://", "://u:hush@", 1) + "/?key=hush"})
+	p := made(t, Options{URL: strings.Replace(policytest.Gone(), "://", "://u:hush@", 1) + "/?key=hush"})
 	if err := p.Check(context.Background(), policy.StageRcpt, at(t, policy.StageRcpt)); err == nil || strings.Contains(err.Error(), "hush") {
 		t.Errorf("told %v", err)
 	}

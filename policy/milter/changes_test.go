@@ -8,6 +8,7 @@ import (
 	gomilter "github.com/d--j/go-milter"
 
 	"github.com/incoming-mx/incoming/policy"
+	"github.com/incoming-mx/incoming/policy/internal/policytest"
 )
 
 // does is a filter that changes the header.
@@ -53,10 +54,10 @@ func TestChangesOfTheHeaderAreMadeByPrependAndSkip(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			tx := transaction(text)
-			if told, err := judged(t, tx, made(t, Options{Address: does(c.changes).serve(t)})); err != nil || told != nil {
+			if told, err := policytest.Judged(t, policy.StageMessage, tx, made(t, Options{Address: does(c.changes).serve(t)})); err != nil || told != nil {
 				t.Fatalf("%v %+v", err, told)
 			}
-			if got := stored(t, tx); got != c.want {
+			if got := policytest.Stored(t, tx); got != c.want {
 				t.Errorf("stored %q\nwant   %q", got, c.want)
 			}
 		})
@@ -78,7 +79,7 @@ func TestTheNextFilterSeesWhatTheOnesBeforeChanged(t *testing.T) {
 	if err := tx.Prepend("X-Policy", "p"); err != nil {
 		t.Fatal(err)
 	}
-	told, err := judged(t, tx, made(t, Options{Address: first.serve(t)}), policy.Named("second", made(t, Options{Address: second.serve(t)})),
+	told, err := policytest.Judged(t, policy.StageMessage, tx, made(t, Options{Address: first.serve(t)}), policy.Named("second", made(t, Options{Address: second.serve(t)})),
 		made(t, Options{Address: third.serve(t)}))
 	if err != nil || told != nil {
 		t.Fatalf("%v %+v", err, told)
@@ -98,7 +99,7 @@ func TestTheNextFilterSeesWhatTheOnesBeforeChanged(t *testing.T) {
 			t.Errorf("it was shown %s\nwant         %s", got, want)
 		}
 	}
-	if got := stored(t, tx); got != "X-First: changed\r\nTo: nobody\r\nX-Policy: p\r\n\r\nx" {
+	if got := policytest.Stored(t, tx); got != "X-First: changed\r\nTo: nobody\r\nX-Policy: p\r\n\r\nx" {
 		t.Errorf("stored %q", got)
 	}
 }
@@ -110,7 +111,7 @@ func TestChangesOfARefusedMessageAreNotMade(t *testing.T) {
 		return gomilter.RespTempFail, m.AddHeader("X", "x")
 	}}
 	tx := transaction(message)
-	if _, err := judged(t, tx, made(t, Options{Address: f.serve(t)})); err == nil || stored(t, tx) != message {
-		t.Errorf("%v, stored %q", err, stored(t, tx))
+	if _, err := policytest.Judged(t, policy.StageMessage, tx, made(t, Options{Address: f.serve(t)})); err == nil || policytest.Stored(t, tx) != message {
+		t.Errorf("%v, stored %q", err, policytest.Stored(t, tx))
 	}
 }

@@ -17,6 +17,7 @@ import (
 	gomilter "github.com/d--j/go-milter"
 
 	"github.com/incoming-mx/incoming/policy"
+	"github.com/incoming-mx/incoming/policy/internal/policytest"
 )
 
 const message = "Subject:  two spaces\r\nX-Long: one\r\n\ttwo\r\n\r\nbody\r\n"
@@ -28,7 +29,7 @@ func TestAFilterIsToldAllThatItIsToKnow(t *testing.T) {
 	tx := transaction(message, "b@y.example", "c@z.example")
 	tx.TLS = &tls.ConnectionState{Version: tls.VersionTLS13, CipherSuite: tls.TLS_AES_128_GCM_SHA256}
 	tx.To[1].Params.Notify = "NEVER"
-	if told, err := judged(t, tx, made(t, Options{Address: f.serve(t)})); err != nil || told != nil {
+	if told, err := policytest.Judged(t, policy.StageMessage, tx, made(t, Options{Address: f.serve(t)})); err != nil || told != nil {
 		t.Fatalf("%v, told %+v", err, told)
 	}
 	want := `connect unknown tcp4 4711 192.0.2.7: j=mx.test v=Incoming _=unknown [192.0.2.7] {daemon_name}=mx {client_addr}=192.0.2.7 {client_name}=unknown {client_port}=4711
@@ -53,7 +54,7 @@ func TestAFilterThatAsksForMacrosIsGivenThose(t *testing.T) {
 	t.Parallel()
 	f := &filter{protocol: gomilter.OptHeaderLeadingSpace,
 		ask: map[gomilter.MacroStage][]string{gomilter.StageConnect: {"{i}", "client_addr", "{auth_type}"}}}
-	if _, err := judged(t, transaction(message), made(t, Options{Address: f.serve(t)})); err != nil {
+	if _, err := policytest.Judged(t, policy.StageMessage, transaction(message), made(t, Options{Address: f.serve(t)})); err != nil {
 		t.Fatal(err)
 	}
 	told := f.told()
@@ -75,7 +76,7 @@ func TestAClientWithoutAnAddressIsTold(t *testing.T) {
 		if err := tx.Peer.UnmarshalText([]byte(peer)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := judged(t, tx, made(t, Options{Address: f.serve(t)})); err != nil {
+		if _, err := policytest.Judged(t, policy.StageMessage, tx, made(t, Options{Address: f.serve(t)})); err != nil {
 			t.Fatal(err)
 		}
 		if told := f.told(); !strings.HasPrefix(told, want) {
@@ -91,7 +92,7 @@ func TestALongMessageStreamsInChunks(t *testing.T) {
 	head := "Subject: " + strings.Repeat("x", 70000) + "\r\n\r\n"
 	for n, want := range map[int]string{0: "[0]", 1: "[1]", chunk - 1: "[65534]", chunk: "[65535]", chunk + 1: "[65535 1]", 3 * chunk: "[65535 65535 65535]"} {
 		f := &filter{}
-		if told, err := judged(t, transaction(head+strings.Repeat("y", n)), made(t, Options{Address: f.serve(t)})); err != nil {
+		if told, err := policytest.Judged(t, policy.StageMessage, transaction(head+strings.Repeat("y", n)), made(t, Options{Address: f.serve(t)})); err != nil {
 			t.Fatal(n, err, told)
 		}
 		if got := fmt.Sprint(f.sizes); got != want || f.body.Len() != n {
@@ -102,13 +103,13 @@ func TestALongMessageStreamsInChunks(t *testing.T) {
 		}
 	}
 	f := &filter{chunk: gomilter.RespSkip, protocol: gomilter.OptSkip}
-	if _, err := judged(t, transaction(head+strings.Repeat("y", 3*chunk)), made(t, Options{Address: f.serve(t)})); err != nil || len(f.sizes) != 1 {
+	if _, err := policytest.Judged(t, policy.StageMessage, transaction(head+strings.Repeat("y", 3*chunk)), made(t, Options{Address: f.serve(t)})); err != nil || len(f.sizes) != 1 {
 		t.Errorf("after skip: %v, chunks %v", err, f.sizes)
 	}
 	f = &filter{protocol: gomilter.OptNoBody}
 	tx := transaction(head)
 	tx.OpenText = func() (io.ReadCloser, error) { return nil, errors.New("nobody wants the text") }
-	if told, err := judged(t, tx, made(t, Options{Address: f.serve(t)})); err != nil {
+	if told, err := policytest.Judged(t, policy.StageMessage, tx, made(t, Options{Address: f.serve(t)})); err != nil {
 		t.Errorf("without the body: %v %v", err, told)
 	}
 }
@@ -128,7 +129,7 @@ func TestTheBodyBeginsBehindTheHeader(t *testing.T) {
 		"A: a\x00b\r\n\r\nx":    "x",
 	} {
 		f := &filter{}
-		if told, err := judged(t, transaction(text), made(t, Options{Address: f.serve(t)})); err != nil {
+		if told, err := policytest.Judged(t, policy.StageMessage, transaction(text), made(t, Options{Address: f.serve(t)})); err != nil {
 			t.Errorf("%q: %v %v", text, err, told)
 		}
 		if got := f.body.String(); got != want {
@@ -186,8 +187,8 @@ func TestTheAnswersOfAFilter(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			told, err := judged(t, transaction(message), made(t, Options{Address: c.f.serve(t)}))
-			if got := replied(err); got != c.reply {
+			told, err := policytest.Judged(t, policy.StageMessage, transaction(message), made(t, Options{Address: c.f.serve(t)}))
+			if got := policytest.Replied(err); got != c.reply {
 				t.Errorf("replied %q, want %q (%v)", got, c.reply, told)
 			}
 			if c.kind == "" {
@@ -246,7 +247,7 @@ func packet(code byte, data string) []byte {
 const noReplies = uint32(gomilter.OptNoConnect | gomilter.OptNoHelo | gomilter.OptNoMailFrom | gomilter.OptNoRcptTo | gomilter.OptNoBody |
 	gomilter.OptNoHeaders | gomilter.OptNoEOH | gomilter.OptNoUnknown | gomilter.OptNoData)
 
-// reads is a filter that takes the negotiation, then answers with the packets.
+// answers is a filter that takes the negotiation, then answers with the packets.
 func answers(packets ...[]byte) func(net.Conn) {
 	return func(nc net.Conn) {
 		first := make([]byte, 17)
@@ -297,24 +298,16 @@ func TestAFilterThatIsNotWellHasFailed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for then, reply := range map[policy.FailureAction]string{policy.FailTempfail: "451 4.3.0 Local problem, try again later",
-				policy.FailAccept: "", policy.FailReject: "554 5.3.0 Not accepted: it could not be checked"} {
-				tx, timeout := transaction(message), time.Minute
-				if c.rule == "timeout" {
-					timeout = 100 * time.Millisecond
+			policytest.Failure{Stage: policy.StageMessage, Rule: c.rule, Reason: c.reason,
+				Tx: func() *policy.Transaction { return transaction(message) },
+				Policy: func(timeout time.Duration, then policy.FailureAction) policy.Policy {
+					return made(t, Options{Address: c.address, Timeout: timeout, OnFailure: then})
+				},
+			}.Check(t, func(t *testing.T, tx *policy.Transaction) {
+				if policytest.Stored(t, tx) != message || tx.Discarded() != "" || tx.Quarantined() != "" {
+					t.Error("a failure changed something")
 				}
-				told, err := judged(t, tx, made(t, Options{Address: c.address, Timeout: timeout, OnFailure: then}))
-				if got := replied(err); got != reply {
-					t.Errorf("%v: replied %q, want %q", then, got, reply)
-				}
-				if len(told) != 1 || told[0].Rule != c.rule || !strings.Contains(told[0].Reason, c.reason) ||
-					(told[0].Kind == policy.FailedOpen) != (then == policy.FailAccept) || then != policy.FailAccept && told[0].Kind != policy.Broke {
-					t.Errorf("%v: told %+v", then, told)
-				}
-				if stored(t, tx) != message || tx.Discarded() != "" || tx.Quarantined() != "" {
-					t.Errorf("%v: a failure changed something", then)
-				}
-			}
+			})
 		})
 	}
 }
@@ -364,9 +357,9 @@ func TestObserveChangesNothing(t *testing.T) {
 		return gomilter.RespAccept, errors.Join(m.AddHeader("X-Spam", "yes"), m.ChangeHeader(1, "Subject", ""), m.Quarantine("odd"))
 	}}
 	tx := transaction(message)
-	told, err := judged(t, tx, policy.Observe(made(t, Options{Address: f.serve(t)})))
-	if err != nil || stored(t, tx) != message || tx.Quarantined() != "" {
-		t.Errorf("%v, %q", err, stored(t, tx))
+	told, err := policytest.Judged(t, policy.StageMessage, tx, policy.Observe(made(t, Options{Address: f.serve(t)})))
+	if err != nil || policytest.Stored(t, tx) != message || tx.Quarantined() != "" {
+		t.Errorf("%v, %q", err, policytest.Stored(t, tx))
 	}
 	if len(told) != 1 || !told[0].Observed || told[0].Kind != policy.Quarantined {
 		t.Errorf("told %+v", told)

@@ -3,7 +3,6 @@ package rspamd
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/incoming-mx/incoming/header"
 	"github.com/incoming-mx/incoming/policy"
+	"github.com/incoming-mx/incoming/policy/internal/policytest"
 	"github.com/incoming-mx/incoming/smtp"
 )
 
@@ -37,22 +37,6 @@ func transaction(text string) *policy.Transaction {
 	return t
 }
 
-// program is an rspamd that does the same each time.
-func program(t *testing.T, h http.HandlerFunc) string {
-	t.Helper()
-	s := httptest.NewServer(h)
-	t.Cleanup(s.Close)
-	return s.URL
-}
-
-// says answers with a body.
-func says(body string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body) // what is left unread closes the connection
-		io.WriteString(w, body)
-	}
-}
-
 func made(t *testing.T, o Options) *Rspamd {
 	t.Helper()
 	r, err := New(o)
@@ -61,22 +45,6 @@ func made(t *testing.T, o Options) *Rspamd {
 	}
 	t.Cleanup(r.program.CloseIdle)
 	return r
-}
-
-func judged(t *testing.T, tx *policy.Transaction, p policy.Policy) ([]policy.Decision, error) {
-	t.Helper()
-	var told []policy.Decision
-	chain := policy.NewChain([]policy.Policy{p}, &policy.ChainOptions{OnDecision: func(_ *policy.Transaction, d policy.Decision) { told = append(told, d) }})
-	err := chain.Check(t.Context(), policy.StageMessage, tx)
-	return told, err
-}
-
-func replied(err error) string {
-	var r *policy.Refusal
-	if !errors.As(err, &r) {
-		return ""
-	}
-	return strings.TrimSuffix(r.Reply.String(), " (ref "+r.Ref+")")
 }
 
 func recorded(t *testing.T, name string) string {
@@ -88,28 +56,11 @@ func recorded(t *testing.T, name string) string {
 	return string(text)
 }
 
-func stored(t *testing.T, tx *policy.Transaction) string {
-	t.Helper()
-	r, err := tx.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	left := string(text)
-	for _, f := range tx.Removed() {
-		left = strings.Replace(left, string(f.Raw), "", 1)
-	}
-	return string(tx.Prepended()) + left
-}
-
 func TestRspamdIsToldAllThatItIsToKnow(t *testing.T) {
 	t.Parallel()
 	var got []string
 	var text []byte
-	url := program(t, func(w http.ResponseWriter, r *http.Request) {
+	url := policytest.Program(t, func(w http.ResponseWriter, r *http.Request) {
 		got = append(got, r.Method+" "+r.URL.Path)
 		for _, name := range []string{"IP", "Helo", "From", "Rcpt", "Queue-Id", "MTA-Name", "MTA-Tag", "TLS-Version", "TLS-Cipher", "Password"} {
 			got = append(got, name+"="+strings.Join(r.Header.Values(name), "|"))
@@ -122,7 +73,7 @@ func TestRspamdIsToldAllThatItIsToKnow(t *testing.T) {
 	})
 	tx := transaction(message)
 	tx.TLS = &tls.ConnectionState{Version: tls.VersionTLS12, CipherSuite: tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
-	if told, err := judged(t, tx, made(t, Options{URL: url, Password: "hush"})); err != nil || told != nil {
+	if told, err := policytest.Judged(t, policy.StageMessage, tx, made(t, Options{URL: url, Password: "hush"})); err != nil || told != nil {
 		t.Fatal(err, told)
 	}
 	want := "POST /checkv2,IP=192.0.2.7,Helo=c.example,From=a@x.example,Rcpt=b@y.example|c@y.example,Queue-Id=01ID,MTA-Name=mx.test,MTA-Tag=mx," +
@@ -137,7 +88,7 @@ func TestRspamdIsToldAllThatItIsToKnow(t *testing.T) {
 
 func TestAHostileEnvelopeStaysInItsField(t *testing.T) {
 	t.Parallel()
-	url := program(t, func(w http.ResponseWriter, r *http.Request) {
+	url := policytest.Program(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("From") != "<>" || r.Header.Get("Helo") != "c.exampleIP: 10.0.0.1" || len(r.Header.Values("IP")) != 0 {
 			t.Errorf("told %v", r.Header)
 		}
@@ -145,7 +96,7 @@ func TestAHostileEnvelopeStaysInItsField(t *testing.T) {
 	})
 	tx := transaction("")
 	tx.From, tx.Hello, tx.Peer = smtp.Path{}, "c.example\r\nIP: 10.0.0.1", netip.AddrPort{}
-	if told, err := judged(t, tx, made(t, Options{URL: url})); err != nil || told != nil {
+	if told, err := policytest.Judged(t, policy.StageMessage, tx, made(t, Options{URL: url})); err != nil || told != nil {
 		t.Error(err, told)
 	}
 }
@@ -179,8 +130,8 @@ func TestTheActionsOfRspamd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			tx := transaction(message)
-			told, err := judged(t, tx, made(t, Options{URL: program(t, says(c.answer))}))
-			if got := replied(err); got != c.reply {
+			told, err := policytest.Judged(t, policy.StageMessage, tx, made(t, Options{URL: policytest.Program(t, policytest.Says(c.answer))}))
+			if got := policytest.Replied(err); got != c.reply {
 				t.Errorf("replied %q, want %q: %+v", got, c.reply, told)
 			}
 			if c.kind == "" && told != nil || c.kind != "" && (len(told) != 1 || told[0].Kind != c.kind || told[0].Rule == "" || len(told[0].Inputs) != 3) {
@@ -190,7 +141,7 @@ func TestTheActionsOfRspamd(t *testing.T) {
 			if want == "" {
 				want = message
 			}
-			if got := stored(t, tx); got != want {
+			if got := policytest.Stored(t, tx); got != want {
 				t.Errorf("stored %q\nwant   %q", got, want)
 			}
 			if tx.Fact("rspamd.action") == nil || tx.Fact("rspamd.score") == nil || tx.Fact("rspamd.symbols") == nil {
@@ -203,7 +154,7 @@ func TestTheActionsOfRspamd(t *testing.T) {
 func TestFactsOfRspamdAreBounded(t *testing.T) {
 	t.Parallel()
 	tx := transaction(message)
-	if _, err := judged(t, tx, made(t, Options{URL: program(t, says(recorded(t, "headers.json")))})); err != nil {
+	if _, err := policytest.Judged(t, policy.StageMessage, tx, made(t, Options{URL: policytest.Program(t, policytest.Says(recorded(t, "headers.json")))})); err != nil {
 		t.Fatal(err)
 	}
 	want := `[{"name":"HFILTER_HOSTNAME_UNKNOWN","score":2.5},{"name":"MIME_GOOD","score":-1.5},{"name":"RDNS_NONE","score":1},{"name":"ONCE_RECEIVED","score":0.1}]`
@@ -215,7 +166,7 @@ func TestFactsOfRspamdAreBounded(t *testing.T) {
 		many = append(many, fmt.Sprintf(`"S%d%s":{"score":1}`, i, strings.Repeat("X", 50)))
 	}
 	tx = transaction(message)
-	if told, err := judged(t, tx, made(t, Options{URL: program(t, says(`{"action":"no action","symbols":{`+strings.Join(many, ",")+`}}`))})); err != nil {
+	if told, err := policytest.Judged(t, policy.StageMessage, tx, made(t, Options{URL: policytest.Program(t, policytest.Says(`{"action":"no action","symbols":{`+strings.Join(many, ",")+`}}`))})); err != nil {
 		t.Error(err, told)
 	}
 	if n := strings.Count(string(tx.Fact("rspamd.symbols")), "name"); n != mostSymbols {
@@ -226,11 +177,11 @@ func TestFactsOfRspamdAreBounded(t *testing.T) {
 func TestAMessagePastTheSizeIsNotAskedAbout(t *testing.T) {
 	t.Parallel()
 	asked := 0
-	url := program(t, func(w http.ResponseWriter, r *http.Request) { asked++; says(`{"action":"no action"}`)(w, r) })
+	url := policytest.Program(t, func(w http.ResponseWriter, r *http.Request) { asked++; policytest.Says(`{"action":"no action"}`)(w, r) })
 	size := int64(len(message))
 	for limit, want := range map[int64]string{size - 1: `"skipped"`, size: `"no action"`, size + 1: `"no action"`, -1: `"no action"`} {
 		tx := transaction(message)
-		if _, err := judged(t, tx, made(t, Options{URL: url, MaxSize: limit})); err != nil || string(tx.Fact("rspamd.action")) != want {
+		if _, err := policytest.Judged(t, policy.StageMessage, tx, made(t, Options{URL: url, MaxSize: limit})); err != nil || string(tx.Fact("rspamd.action")) != want {
 			t.Errorf("%d: %v, facts %s", limit, err, tx.Facts())
 		}
 	}
@@ -242,45 +193,34 @@ func TestAMessagePastTheSizeIsNotAskedAbout(t *testing.T) {
 // D19, D20: whatever is wrong with rspamd is a failure, told and done as configured.
 func TestAnRspamdThatIsNotWellHasFailed(t *testing.T) {
 	t.Parallel()
-	gone := httptest.NewServer(says(""))
-	gone.Close()
-	hang := func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body); <-r.Context().Done() }
 	for name, c := range map[string]struct{ url, rule, reason string }{
-		"nobody listens": {gone.URL, "failed", "refused"},
-		"hangs":          {program(t, hang), "timeout", "no answer in 100ms"},
-		"wrong password": {program(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(403) }), "failed", "answered 403"},
-		"elsewhere": {program(t, func(w http.ResponseWriter, r *http.Request) {
+		"nobody listens": {policytest.Gone(), "failed", "refused"},
+		"hangs":          {policytest.Program(t, policytest.Hang), "timeout", "no answer in 100ms"},
+		"wrong password": {policytest.Program(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(403) }), "failed", "answered 403"},
+		"elsewhere": {policytest.Program(t, func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusTemporaryRedirect)
 		}), "failed", "answered 307"},
-		"nothing":             {program(t, says("")), "failed", "an answer that is none"},
-		"HTML":                {program(t, says("<html>")), "failed", "an answer that is none"},
-		"another JSON":        {program(t, says(`{}`)), "failed", "an answer without an action"},
-		"an error":            {program(t, says(`{"error":"invalid command","action":"reject"}`)), "failed", "answered: invalid command"},
-		"too long":            {program(t, says(`{"action":"no action","x":"`+strings.Repeat("x", mostAnswer)+`"}`)), "failed", "an answer of more than"},
-		"a change of sender":  {program(t, says(`{"action":"no action","milter":{"change_from":"x@evil.example"}}`)), "failed", "the envelope"},
-		"a field with a line": {program(t, says(`{"action":"no action","milter":{"add_headers":{"X":"a\nBcc: x"}}}`)), "failed", "is not a fold"},
-		"a field in a name":   {program(t, says(`{"action":"no action","milter":{"add_headers":{"X: y\r\nZ":"a"}}}`)), "failed", "no field name"},
+		"nothing":             {policytest.Program(t, policytest.Says("")), "failed", "an answer that is none"},
+		"HTML":                {policytest.Program(t, policytest.Says("<html>")), "failed", "an answer that is none"},
+		"another JSON":        {policytest.Program(t, policytest.Says(`{}`)), "failed", "an answer without an action"},
+		"an error":            {policytest.Program(t, policytest.Says(`{"error":"invalid command","action":"reject"}`)), "failed", "answered: invalid command"},
+		"too long":            {policytest.Program(t, policytest.Says(`{"action":"no action","x":"`+strings.Repeat("x", mostAnswer)+`"}`)), "failed", "an answer of more than"},
+		"a change of sender":  {policytest.Program(t, policytest.Says(`{"action":"no action","milter":{"change_from":"x@evil.example"}}`)), "failed", "the envelope"},
+		"a field with a line": {policytest.Program(t, policytest.Says(`{"action":"no action","milter":{"add_headers":{"X":"a\nBcc: x"}}}`)), "failed", "is not a fold"},
+		"a field in a name":   {policytest.Program(t, policytest.Says(`{"action":"no action","milter":{"add_headers":{"X: y\r\nZ":"a"}}}`)), "failed", "no field name"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for then, reply := range map[policy.FailureAction]string{policy.FailTempfail: "451 4.3.0 Local problem, try again later",
-				policy.FailAccept: "", policy.FailReject: "554 5.3.0 Not accepted: it could not be checked"} {
-				timeout := time.Minute
-				if c.rule == "timeout" {
-					timeout = 100 * time.Millisecond
+			policytest.Failure{Stage: policy.StageMessage, Rule: c.rule, Reason: c.reason,
+				Tx: func() *policy.Transaction { return transaction(message) },
+				Policy: func(timeout time.Duration, then policy.FailureAction) policy.Policy {
+					return made(t, Options{URL: c.url, Timeout: timeout, OnFailure: then})
+				},
+			}.Check(t, func(t *testing.T, tx *policy.Transaction) {
+				if policytest.Stored(t, tx) != message || tx.Discarded() != "" || tx.Facts() != nil {
+					t.Errorf("a failure changed something: %q %s", policytest.Stored(t, tx), tx.Facts())
 				}
-				tx := transaction(message)
-				told, err := judged(t, tx, made(t, Options{URL: c.url, Timeout: timeout, OnFailure: then}))
-				if got := replied(err); got != reply {
-					t.Errorf("%v: replied %q", then, got)
-				}
-				if len(told) != 1 || told[0].Rule != c.rule || !strings.Contains(told[0].Reason, c.reason) || (told[0].Kind == policy.FailedOpen) != (then == policy.FailAccept) {
-					t.Errorf("%v: told %+v", then, told)
-				}
-				if stored(t, tx) != message || tx.Discarded() != "" || tx.Facts() != nil {
-					t.Errorf("%v: a failure changed something: %q %s", then, stored(t, tx), tx.Facts())
-				}
-			}
+			})
 		})
 	}
 }
@@ -292,9 +232,7 @@ func TestNothingOfTheURLIsInAnError(t *testing.T) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
-	gone := httptest.NewServer(says(""))
-	gone.Close()
-	m := made(t, Options{URL: strings.Replace(gone.URL, "://", "://u:hush@", 1) + "/?key=hush"})
+	m := made(t, Options{URL: strings.Replace(policytest.Gone(), "://", "://u:hush@", 1) + "/?key=hush"})
 	if err := m.Check(context.Background(), policy.StageMessage, transaction(message)); err == nil || strings.Contains(err.Error(), "hush") {
 		t.Errorf("told %v", err)
 	}
@@ -303,11 +241,11 @@ func TestNothingOfTheURLIsInAnError(t *testing.T) {
 // A connection that was kept and is closed meanwhile is no failure.
 func TestAConnectionThatWasClosedIsOpenedAgain(t *testing.T) {
 	t.Parallel()
-	s := httptest.NewServer(says(`{"action":"no action"}`))
+	s := httptest.NewServer(policytest.Says(`{"action":"no action"}`))
 	defer s.Close()
 	m := made(t, Options{URL: s.URL})
 	for range 20 {
-		if told, err := judged(t, transaction(strings.Repeat(message, 100)), m); err != nil {
+		if told, err := policytest.Judged(t, policy.StageMessage, transaction(strings.Repeat(message, 100)), m); err != nil {
 			t.Fatal(err, told)
 		}
 		s.CloseClientConnections()
