@@ -30,7 +30,8 @@ func TestAConnectionIsUsedAgain(t *testing.T) {
 
 func TestAConnectionThatWasClosedMeanwhileIsReplaced(t *testing.T) {
 	t.Parallel()
-	for name, end := range map[string]string{"closed": "close", "closed with a word": "S: 421 4.4.2 idle\nclose", "a word and no more": "S: 421 4.4.2 idle"} {
+	for name, end := range map[string]string{"closed": "close", "closed with a word": "S: 421 4.4.2 idle\nclose", "a word and no more": "S: 421 4.4.2 idle",
+		"a word, and it waits for us": "C: MAIL\nS: 421 4.4.2 idle\nrest"} {
 		srv := play(t, hello()+transaction1+end, hello()+transaction1+"C: QUIT\nS: 221 bye\n")
 		a := newAdapter(t, Config{Address: srv.address, TLS: TLSDisabled})
 		for i := range 2 {
@@ -38,6 +39,19 @@ func TestAConnectionThatWasClosedMeanwhileIsReplaced(t *testing.T) {
 				t.Errorf("%s: message %d: %v", name, i+1, got)
 			}
 			srv.text(t)
+		}
+	}
+}
+
+// A message that cannot be said leaves a kept connection as it is: another would say
+// the same of it.
+func TestAMessageThatIsTooLargeCostsNoConnection(t *testing.T) {
+	t.Parallel()
+	srv := play(t, hello("SIZE 100")+transaction1+transaction1+"C: QUIT\nS: 221 bye\n")
+	a := newAdapter(t, Config{Address: srv.address, TLS: TLSDisabled})
+	for i, m := range []struct{ text, want string }{{text, "done"}, {strings.Repeat(text, 100), "rejected"}, {text, "done"}} {
+		if got := deliver(t, a, message(m.text, "b@y"))["b@y"]; kind(got) != m.want {
+			t.Errorf("message %d: %v, want %s", i+1, got, m.want)
 		}
 	}
 }

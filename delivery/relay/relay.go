@@ -73,7 +73,6 @@ type Adapter struct {
 	hello            string
 	tls              TLSMode
 	tlsConfig        *tls.Config
-	dialer           net.Dialer
 	kept             kept
 }
 
@@ -181,8 +180,9 @@ func (a *Adapter) relay(ctx context.Context, m *queue.Message) (map[string]error
 	}
 	t := &transaction{conn: c, msg: m, results: make(map[string]error, len(m.Envelope.RcptTo))}
 	err = t.run(ctx)
-	if !fresh && !t.begun && err != nil && ctx.Err() == nil {
+	if !fresh && !t.begun && !t.clean && err != nil && ctx.Err() == nil {
 		// The kept one was closed meanwhile, and nothing has been said on it.
+		c.drop()
 		if c, err = a.dial(ctx); err != nil {
 			return nil, err
 		}
@@ -209,8 +209,7 @@ func (a *Adapter) connection(ctx context.Context) (c *connection, fresh bool, er
 
 // dial connects and says hello.
 func (a *Adapter) dial(ctx context.Context) (*connection, error) {
-	d := a.dialer
-	d.Timeout = 30 * time.Second
+	d := net.Dialer{Timeout: 30 * time.Second}
 	nc, err := d.DialContext(ctx, a.network, a.address)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
