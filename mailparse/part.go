@@ -34,7 +34,6 @@ type Part struct {
 	open           Opener
 	offset, length int64 // where it lies in the message
 	boundary       string
-	truncated      bool // some of its header is not known
 }
 
 // Open reads the part's octets, its transfer encoding taken off, from where the
@@ -108,7 +107,6 @@ func (r *partReader) Close() error { return r.from.Close() }
 // describe reads what a part's header says of it, and returns what is wrong with
 // that, or "".
 func (p *Part) describe(h header.Header, parent *node, cut bool) (note string) {
-	p.truncated = cut
 	kind, params := parseParams(h.Get("Content-Type"))
 	p.Type = strings.ToLower(kind)
 	disposition, dparams := parseParams(h.Get("Content-Disposition"))

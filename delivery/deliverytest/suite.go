@@ -118,10 +118,9 @@ type source struct {
 	// is the storage's.
 	at func() error
 
-	once   sync.Once
-	err    atomic.Pointer[error]
-	open   atomic.Int64 // readers that nobody has closed
-	opened atomic.Bool
+	once sync.Once
+	err  atomic.Pointer[error]
+	open atomic.Int64 // readers that nobody has closed
 }
 
 func textOf(text string) *source {
@@ -138,7 +137,6 @@ func (t *source) message(e queue.Entry) *queue.Message {
 	e.Size = t.size
 	return queue.NewMessage(e, func() (queue.Raw, error) {
 		t.open.Add(1)
-		t.opened.Store(true)
 		return &reading{source: t}, nil
 	})
 }

@@ -38,9 +38,9 @@ var texts = []check{
 	{"prepended fields arrive on top, and removed ones do not", func(s *suite) {
 		e := entry("01JTOP", "a@y.example")
 		e.Prepend = []byte("Received: from c by m; now\r\n")
-		e.Skip = []queue.Range{{Start: 0, End: 14}}
-		text := textOf("X-Forged: yes\r\nSubject: x\r\n\r\nbody\r\n")
-		e.Skip[0].End = int64(len("X-Forged: yes\r\n"))
+		const forged = "X-Forged: yes\r\n"
+		e.Skip = []queue.Range{{End: int64(len(forged))}}
+		text := textOf(forged + "Subject: x\r\n\r\nbody\r\n")
 		s.must(text.message(e))
 		s.lies(textOf("Received: from c by m; now\r\nSubject: x\r\n\r\nbody\r\n"), "a@y.example")
 	}},

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 	"unicode/utf16"
-	"unicode/utf8"
 
 	"github.com/incoming-mx/incoming/queue"
 )
@@ -74,9 +73,6 @@ func ascii(s string) string {
 			hi, lo := utf16.EncodeRune(r)
 			fmt.Fprintf(&b, `\u%04x\u%04x`, hi, lo)
 		default:
-			if !utf8.ValidRune(r) {
-				r = utf8.RuneError
-			}
 			fmt.Fprintf(&b, `\u%04x`, r)
 		}
 	}
