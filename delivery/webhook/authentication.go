@@ -17,7 +17,10 @@ type authentication struct {
 	Asked string // what the domain's policy asks for: none, quarantine, reject
 }
 
-type dkimResult struct{ Domain, Result string }
+type dkimResult struct {
+	Domain string `json:"domain"`
+	Result string `json:"result"`
+}
 
 // authenticationFact is where policy/mailauth leaves its results.
 const authenticationFact = "mailauth.results"
@@ -29,10 +32,7 @@ func readAuthentication(facts queue.Facts) authentication {
 		SPF []struct {
 			Result string `json:"result"`
 		} `json:"spf"`
-		DKIM []struct {
-			Domain string `json:"domain"`
-			Result string `json:"result"`
-		} `json:"dkim"`
+		DKIM  []dkimResult `json:"dkim"`
 		DMARC struct {
 			Result string `json:"result"`
 			Asked  string `json:"asked"`
@@ -41,12 +41,9 @@ func readAuthentication(facts queue.Facts) authentication {
 	if json.Unmarshal(facts[authenticationFact], &f) != nil {
 		return authentication{}
 	}
-	a := authentication{DMARC: f.DMARC.Result, Asked: f.DMARC.Asked}
+	a := authentication{DKIM: f.DKIM, DMARC: f.DMARC.Result, Asked: f.DMARC.Asked}
 	if len(f.SPF) > 0 {
 		a.SPF = f.SPF[0].Result // the identity that counts
-	}
-	for _, d := range f.DKIM {
-		a.DKIM = append(a.DKIM, dkimResult{d.Domain, d.Result})
 	}
 	return a
 }

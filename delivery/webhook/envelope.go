@@ -1,13 +1,11 @@
 package webhook
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
 	"unicode/utf16"
-	"unicode/utf8"
 
 	"github.com/incoming-mx/incoming/queue"
 )
@@ -117,34 +115,20 @@ func newDSN(e queue.Envelope) *DSN {
 // Received is ReceivedAt as a time.
 func (e Envelope) Received() (time.Time, error) { return time.Parse(time.RFC3339, e.ReceivedAt) }
 
-// marshal is the JSON on one line, with < > & as they are: addresses are easier
-// to read so, and no HTML is near.
-func (e Envelope) marshal() ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(e); err != nil {
-		return nil, fmt.Errorf("envelope: %w", err)
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
-}
-
 // asciiJSON writes JSON so that it fits a header field: what is not ASCII as
 // \uXXXX. Outside strings JSON has none.
-func asciiJSON(b []byte) string {
+func asciiJSON(s string) string {
 	var out strings.Builder
-	for len(b) > 0 {
-		r, n := utf8.DecodeRune(b)
+	for _, r := range s {
 		switch {
 		case r < 0x7f:
-			out.WriteByte(b[0])
+			out.WriteRune(r)
 		case r <= 0xffff:
 			fmt.Fprintf(&out, `\u%04x`, r)
 		default:
 			hi, lo := utf16.EncodeRune(r)
 			fmt.Fprintf(&out, `\u%04x\u%04x`, hi, lo)
 		}
-		b = b[n:]
 	}
 	return out.String()
 }

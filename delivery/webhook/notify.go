@@ -26,12 +26,12 @@ func notice(m *queue.Message, key string, about any) (*payload, error) {
 	if err != nil {
 		return nil, err
 	}
-	envelope, err := newEnvelope(m, fingerprint).marshal()
+	envelope, err := toJSONText(newEnvelope(m, fingerprint))
 	if err != nil {
 		return nil, err
 	}
 	var keys map[string]json.RawMessage
-	if err := json.Unmarshal(envelope, &keys); err != nil {
+	if err := json.Unmarshal([]byte(envelope), &keys); err != nil {
 		return nil, err
 	}
 	if _, taken := keys[key]; taken {

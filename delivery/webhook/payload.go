@@ -73,7 +73,7 @@ func (a *Adapter) payload(j job) (*payload, error) {
 }
 
 func (p *payload) raw(j job) error {
-	env, err := newEnvelope(j.Message, j.fingerprint).marshal()
+	env, err := toJSONText(newEnvelope(j.Message, j.fingerprint))
 	if err != nil {
 		return err
 	}
@@ -84,12 +84,12 @@ func (p *payload) raw(j job) error {
 }
 
 func (p *payload) multipart(j job) error {
-	env, err := newEnvelope(j.Message, j.fingerprint).marshal()
+	env, err := toJSONText(newEnvelope(j.Message, j.fingerprint))
 	if err != nil {
 		return err
 	}
 	f := newForm(j.ID)
-	f.part(`form-data; name="envelope"`, "application/json", literal(string(env)))
+	f.part(`form-data; name="envelope"`, "application/json", literal(env))
 	// The file name makes receivers take the message for an upload, which they put
 	// in a file, and not for a field, which they decode as text.
 	f.file("message", "message.eml", "message/rfc822", whole(j.Message))

@@ -11,9 +11,10 @@ import (
 	"github.com/incoming-mx/incoming/mailparse"
 )
 
-// What the providers' formats have in common.
+// What the formats have in common.
 
-// toJSONText is a value as JSON on one line, with < > & as they are.
+// toJSONText is a value as JSON on one line, with < > & as they are: addresses are
+// easier to read so, and no HTML is near.
 func toJSONText(v any) (string, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
