@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/incoming-mx/incoming"
+	"github.com/incoming-mx/incoming/delivery/deliverytest"
 	"github.com/incoming-mx/incoming/mailparse"
 	"github.com/incoming-mx/incoming/queue"
 )
@@ -25,12 +26,12 @@ func Message(t testing.TB, file string, rcpts ...string) *incoming.Message {
 		t.Fatalf("incomingtest: %v", err)
 	}
 	text = bytes.ReplaceAll(bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))
-	e := queue.Entry{ID: queue.ID("TEST-" + strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))), Size: int64(len(text))}
+	e := queue.Entry{ID: queue.ID("TEST-" + strings.TrimSuffix(filepath.Base(file), filepath.Ext(file)))}
 	for _, r := range rcpts {
 		e.Envelope.RcptTo = append(e.Envelope.RcptTo, queue.Recipient{Address: r})
 	}
 	e.ReceivedAt, e.Listener, e.Hello, e.Peer = time.Now().UTC().Truncate(time.Millisecond), "test", "client.test", "192.0.2.1:25"
-	m := queue.NewMessage(e, func() (queue.Raw, error) { return raw{bytes.NewReader(text)}, nil })
+	m := deliverytest.NewMessage(e, string(text))
 	h, err := m.Header()
 	if err != nil {
 		t.Fatalf("incomingtest: %s: %v", file, err)
@@ -41,7 +42,3 @@ func Message(t testing.TB, file string, rcpts ...string) *incoming.Message {
 	t.Cleanup(m.Expire)
 	return m
 }
-
-type raw struct{ *bytes.Reader }
-
-func (raw) Close() error { return nil }

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/incoming-mx/incoming/delivery"
+	"github.com/incoming-mx/incoming/delivery/deliverytest"
 	"github.com/incoming-mx/incoming/queue"
 )
 
@@ -416,8 +417,7 @@ func isRejected(err error) bool {
 func someMessage() *queue.Message { return message(queue.Entry{ID: "A"}, text) }
 
 func message(e queue.Entry, text string) *queue.Message {
-	e.Size = int64(len(text))
-	return queue.NewMessage(e, func() (queue.Raw, error) { return raw{strings.NewReader(text)}, nil })
+	return deliverytest.NewMessage(e, text)
 }
 
 // bigMessage is of zeros.
@@ -426,10 +426,6 @@ func bigMessage(size int64) *queue.Message {
 		return failing{size, io.EOF}, nil
 	})
 }
-
-type raw struct{ io.ReaderAt }
-
-func (raw) Close() error { return nil }
 
 // failing yields n octets, then its error.
 type failing struct {

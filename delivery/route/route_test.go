@@ -1,7 +1,6 @@
 package route_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,19 +14,16 @@ import (
 	"time"
 
 	"github.com/incoming-mx/incoming/delivery"
+	"github.com/incoming-mx/incoming/delivery/deliverytest"
 	"github.com/incoming-mx/incoming/delivery/route"
 	"github.com/incoming-mx/incoming/queue"
 )
-
-type raw struct{ *bytes.Reader }
-
-func (raw) Close() error { return nil }
 
 const letter = "From: a@x.example\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?= to\r\n you\r\nX-Kind: order\r\n\r\nhello\r\n"
 
 // message is letter from a@x.example to those.
 func message(attempt int, to ...string) *queue.Message {
-	e := queue.Entry{ID: "m1", Size: int64(len(letter)), Attempts: attempt - 1}
+	e := queue.Entry{ID: "m1", Attempts: attempt - 1}
 	e.ReceivedAt = time.Now()
 	e.Envelope.MailFrom = "A@X.example"
 	e.Facts = queue.Facts{"mailauth.results": json.RawMessage(`{"from":{"result":"pass","n":2,"by":["dkim","spf"]}}`), "x.flag": json.RawMessage(`true`),
@@ -35,7 +31,7 @@ func message(attempt int, to ...string) *queue.Message {
 	for _, a := range to {
 		e.Envelope.RcptTo = append(e.Envelope.RcptTo, queue.Recipient{Address: a})
 	}
-	return queue.NewMessage(e, func() (queue.Raw, error) { return raw{bytes.NewReader([]byte(letter))}, nil })
+	return deliverytest.NewMessage(e, letter)
 }
 
 // place is an adapter that keeps whom it was called for, and answers verdict.
