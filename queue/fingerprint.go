@@ -21,12 +21,21 @@ import (
 // Two messages of the same octets, sent on purpose, cannot be told from one sent
 // twice; most carry a Message-ID or a Date of their own.
 //
-// Each call reads the stored text from its start; the error is the storage's.
+// The first call reads the stored text, and is so for all that are narrowed from the
+// message; the error is the storage's, and a later call tries again.
 func (m *Message) Fingerprint() (string, error) {
+	if m.whole != nil {
+		return m.whole.Fingerprint()
+	}
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if m.expired {
 		return "", fmt.Errorf("message %s: %w", m.ID, ErrLeaseEnded)
+	}
+	m.printing.Lock()
+	defer m.printing.Unlock()
+	if m.fingerprint != "" {
+		return m.fingerprint, nil
 	}
 	raw, err := m.source()
 	if err != nil {
@@ -43,15 +52,12 @@ func (m *Message) Fingerprint() (string, error) {
 	if err = errors.Join(err, raw.Close()); err != nil {
 		return "", fmt.Errorf("message %s: read: %w", m.ID, err)
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	m.fingerprint = hex.EncodeToString(h.Sum(nil))
+	return m.fingerprint, nil
 }
 
-// recipients is all that the client gave, owed or settled, also of a message that
-// was narrowed.
+// recipients is all that the client gave, owed or settled.
 func (m *Message) recipients() []string {
-	if m.whole != nil {
-		return m.whole.recipients()
-	}
 	to := m.Envelope.Addresses()
 	for _, o := range m.Settled {
 		to = append(to, o.Recipient)

@@ -65,3 +65,27 @@ func TestAFingerprintIsNotOfLessThanTheMessage(t *testing.T) {
 		t.Errorf("after the lease: %v", err)
 	}
 }
+
+// Several adapters may ask for it in one attempt, and each for several recipients.
+func TestAFingerprintIsMadeOnceForAMessage(t *testing.T) {
+	t.Parallel()
+	opened := 0
+	m := NewMessage(Entry{ID: "1", Size: 4}, func() (Raw, error) {
+		if opened++; opened == 1 {
+			return nil, errors.New("not now")
+		}
+		return stored{strings.NewReader("text")}, nil
+	})
+	if got, err := m.Fingerprint(); err == nil {
+		t.Errorf("%s of what could not be read", got)
+	}
+	first, err := m.Fingerprint()
+	for _, m := range []*Message{m, m.Narrow(nil), m.Narrow(nil).Narrow(nil)} {
+		if got, err2 := m.Fingerprint(); got != first || err != nil || err2 != nil {
+			t.Errorf("%s, %v, and then %s, %v", first, err, got, err2)
+		}
+	}
+	if opened != 2 {
+		t.Errorf("the text was opened %d times, want 2", opened)
+	}
+}

@@ -43,6 +43,9 @@ type Message struct {
 	// Expire returns only when none does.
 	mu      sync.RWMutex
 	expired bool
+
+	printing    sync.Mutex // held while fingerprint is made
+	fingerprint string     // "" until it has been asked for
 }
 
 // Source opens the stored text of a message; each call a new handle.
