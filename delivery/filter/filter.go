@@ -93,11 +93,7 @@ func (a *asking) transaction(m *queue.Message) (*policy.Transaction, error) {
 	if m.TLS != nil {
 		t.TLS = stateOf(m.TLS)
 	}
-	from := smtp.ParsePath(env.MailFrom)
-	if env.MailFrom == "<>" {
-		from = smtp.Path{}
-	}
-	t.Begin(from, smtp.MailParams{Size: m.Size, SMTPUTF8: env.SMTPUTF8, Body: env.Body, Ret: env.Ret, EnvID: env.EnvID})
+	t.Begin(smtp.ParsePath(env.MailFrom), smtp.MailParams{Size: m.Size, SMTPUTF8: env.SMTPUTF8, Body: env.Body, Ret: env.Ret, EnvID: env.EnvID})
 	for _, r := range env.RcptTo {
 		t.To = append(t.To, policy.Recipient{Path: smtp.ParsePath(r.Address), Params: smtp.RcptParams{Notify: r.Notify, ORcpt: r.ORcpt}})
 	}

@@ -18,7 +18,7 @@ import (
 const text = "Subject: s\r\n\r\nbody\r\n"
 
 func message() *queue.Message {
-	return deliverytest.NewMessage(queue.Entry{ID: "01ID", Envelope: queue.Envelope{MailFrom: "<>", SMTPUTF8: true,
+	return deliverytest.NewMessage(queue.Entry{ID: "01ID", Envelope: queue.Envelope{SMTPUTF8: true,
 		RcptTo: []queue.Recipient{{Address: "b@y.example", Notify: "NEVER"}, {Address: "c@y.example"}}},
 		Origin: queue.Origin{Listener: "mx", Peer: "192.0.2.7:4711", Hello: "c.example",
 			TLS: &queue.TLSInfo{Version: "TLS 1.3", Cipher: "TLS_AES_128_GCM_SHA256", ServerName: "mx.test"}},
