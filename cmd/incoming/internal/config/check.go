@@ -31,6 +31,18 @@ func (c *conflict) says(format string, args ...any) *conflict {
 	return c
 }
 
+// each is the first conflict that check finds in tables of one list, each beside those
+// before it.
+func each[T any](tables []T, check func(one T, before []T) *conflict) error {
+	for i, one := range tables {
+		if err := check(one, tables[:i]); err != nil {
+			err.nth = i
+			return err
+		}
+	}
+	return nil
+}
+
 // check finds what fits no single value: what two keys say together.
 func (c *Config) check() error {
 	if err := c.checkListeners(); err != nil {
@@ -39,7 +51,7 @@ func (c *Config) check() error {
 	if err := c.checkDelivery(); err != nil {
 		return err
 	}
-	if err := c.checkRoutes(); err != nil {
+	if err := each(c.Routes, c.checkRoute); err != nil {
 		return err
 	}
 	if err := c.checkRecipients(); err != nil {
@@ -48,7 +60,7 @@ func (c *Config) check() error {
 	if err := c.checkFilters(); err != nil {
 		return err
 	}
-	if err := c.checkDNSBLs(); err != nil {
+	if err := each(c.DNSBLs, c.checkDNSBL); err != nil {
 		return err
 	}
 	switch {
@@ -87,13 +99,7 @@ func (c *Config) checkListeners() error {
 	if len(c.Listeners) == 0 {
 		return at("listener").says("listener: there is none; add a [[listener]] or --listen ADDR")
 	}
-	for i, l := range c.Listeners {
-		if err := c.checkListener(l, c.Listeners[:i]); err != nil {
-			err.nth = i
-			return err
-		}
-	}
-	return nil
+	return each(c.Listeners, c.checkListener)
 }
 
 func (c *Config) checkListener(l Listener, before []Listener) *conflict {

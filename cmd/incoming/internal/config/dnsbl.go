@@ -24,16 +24,6 @@ func dnsblKeys() []Key {
 	}
 }
 
-func (c *Config) checkDNSBLs() error {
-	for i, d := range c.DNSBLs {
-		if err := c.checkDNSBL(d, c.DNSBLs[:i]); err != nil {
-			err.nth = i
-			return err
-		}
-	}
-	return nil
-}
-
 func (c *Config) checkDNSBL(d DNSBL, before []DNSBL) *conflict {
 	switch {
 	case d.Zone == "":

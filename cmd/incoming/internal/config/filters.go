@@ -145,11 +145,8 @@ func (m Milter) Spell() time.Duration { return cmp.Or(m.Timeout.D, milter.Defaul
 var policyName = regexp.MustCompile(`^[A-Za-z0-9_]{1,40}$`)
 
 func (c *Config) checkFilters() error {
-	for i, m := range c.Milters {
-		if err := c.checkMilter(m, c.Milters[:i]); err != nil {
-			err.nth = i
-			return err
-		}
+	if err := each(c.Milters, c.checkMilter); err != nil {
+		return err
 	}
 	if err := c.checkAsked(); err != nil {
 		return err

@@ -114,16 +114,6 @@ func routeKeys() []Key {
 // Rest is what the route is called that delivery.to makes.
 const Rest = "rest"
 
-func (c *Config) checkRoutes() error {
-	for i, r := range c.Routes {
-		if err := c.checkRoute(r, c.Routes[:i]); err != nil {
-			err.nth = i
-			return err
-		}
-	}
-	return nil
-}
-
 func (c *Config) checkRoute(r Route, before []Route) *conflict {
 	none := func(t Target) bool { return t.Kind == ToNone }
 	switch {
