@@ -73,8 +73,6 @@ type entry struct {
 	spot     *spot  // where in the journal, while that is its place; set before others see the entry
 	received int64  // milliseconds since 1970
 	at       int64  // when it is due, or died, or is to be removed: see removal; likewise
-	pos      int32  // in the heap of its state; -1 when in none
-	aside    int32  // in the heap of live entries that are not ready; likewise
 	where    uint32 // the place; by place and setPlace, for it is read while the holder changes it
 	state    state
 	removal  removal // of a dead one
@@ -85,7 +83,7 @@ type entry struct {
 }
 
 func newEntry(id queue.ID, received time.Time) *entry {
-	return &entry{id: id, received: received.UnixMilli(), pos: -1, aside: -1}
+	return &entry{id: id, received: received.UnixMilli()}
 }
 
 // place is where the entry lies.

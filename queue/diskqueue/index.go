@@ -5,32 +5,32 @@ import "github.com/incoming-mx/incoming/queue"
 // index is what is held, in memory: found by ID, and in order of what is next.
 // It knows no disk, and is guarded by its user's mutex.
 type index struct {
-	byID   map[queue.ID]*entry
+	byID   sorted // all
 	counts [states]int
 
-	ready    heap // by age: the oldest is handed out first
-	waiting  heap // by the time it is due
-	aside    heap // live but not ready, by age: for the oldest of all
-	rejected heap // dead letters of kind rejected, by the time they died
-	spent    heap // all other dead letters, likewise
-	kept     heap // dead letters with a Keep of their own, by the time they are to be removed
+	ready    sorted // by age: the oldest is handed out first
+	waiting  sorted // by the time it is due
+	aside    sorted // live but not ready, by age: for the oldest of all
+	rejected sorted // dead letters of kind rejected, by the time they died
+	spent    sorted // all other dead letters, likewise
+	kept     sorted // dead letters with a Keep of their own, by the time they are to be removed
 }
 
 func newIndex() index {
 	return index{
-		byID:     make(map[queue.ID]*entry),
-		ready:    heap{less: byAge, pos: posOf},
-		waiting:  heap{less: byTime, pos: posOf},
-		aside:    heap{less: byAge, pos: asideOf},
-		rejected: heap{less: byTime, pos: posOf},
-		spent:    heap{less: byTime, pos: posOf},
-		kept:     heap{less: byTime, pos: posOf},
+		byID:     sorted{compare: byID},
+		ready:    sorted{compare: byAge},
+		waiting:  sorted{compare: byTime},
+		aside:    sorted{compare: byAge},
+		rejected: sorted{compare: byTime},
+		spent:    sorted{compare: byTime},
+		kept:     sorted{compare: byTime},
 	}
 }
 
 // add takes in an entry that is new.
 func (x *index) add(e *entry) {
-	x.byID[e.id] = e
+	x.byID.add(e)
 	x.counts[e.state]++
 	x.pile(e)
 }
@@ -39,8 +39,11 @@ func (x *index) add(e *entry) {
 func (x *index) drop(e *entry) {
 	x.unpile(e)
 	x.counts[e.state]--
-	delete(x.byID, e.id)
+	x.byID.remove(e)
 }
+
+// get is the entry of an ID; nil when there is none.
+func (x *index) get(id queue.ID) *entry { return x.byID.get(&entry{id: id}) }
 
 // change lets f alter an entry's state, times, kind or busy mark, and puts it
 // where it then belongs.
@@ -52,8 +55,8 @@ func (x *index) change(e *entry, f func()) {
 	x.pile(e)
 }
 
-// heapOf is the heap that orders e among its like; nil when nobody may take it.
-func (x *index) heapOf(e *entry) *heap {
+// orderOf is what orders e among its like; nil when nobody may take it.
+func (x *index) orderOf(e *entry) *sorted {
 	switch {
 	case e.busy || e.state == leased:
 		return nil
@@ -72,26 +75,29 @@ func (x *index) heapOf(e *entry) *heap {
 }
 
 func (x *index) pile(e *entry) {
-	h := x.heapOf(e)
-	if h != nil {
-		h.push(e)
+	o := x.orderOf(e)
+	if o != nil {
+		o.add(e)
 	}
-	if e.state != dead && h != &x.ready {
-		x.aside.push(e)
+	if e.state != dead && o != &x.ready {
+		x.aside.add(e)
 	}
 }
 
 func (x *index) unpile(e *entry) {
-	if h := x.heapOf(e); h != nil {
-		h.remove(e)
+	o := x.orderOf(e)
+	if o != nil {
+		o.remove(e)
 	}
-	x.aside.remove(e)
+	if e.state != dead && o != &x.ready {
+		x.aside.remove(e)
+	}
 }
 
 // promote makes ready what is due at now, and returns how many that was.
 func (x *index) promote(now int64) int {
 	n := 0
-	for e := x.waiting.top(); e != nil && e.at <= now; e = x.waiting.top() {
+	for e := x.waiting.first(); e != nil && e.at <= now; e = x.waiting.first() {
 		x.change(e, func() { e.state = ready })
 		n++
 	}
@@ -99,7 +105,7 @@ func (x *index) promote(now int64) int {
 }
 
 // live is the entries that count towards the depth.
-func (x *index) live() int { return len(x.byID) - x.counts[dead] }
+func (x *index) live() int { return x.byID.n - x.counts[dead] }
 
 func (x *index) depth() queue.Depth {
 	d := queue.Depth{
@@ -108,8 +114,8 @@ func (x *index) depth() queue.Depth {
 		Leased:  x.counts[leased],
 		Dead:    x.counts[dead],
 	}
-	oldest := x.ready.top()
-	if e := x.aside.top(); e != nil && (oldest == nil || byAge(e, oldest)) {
+	oldest := x.ready.first()
+	if e := x.aside.first(); e != nil && (oldest == nil || byAge(e, oldest) < 0) {
 		oldest = e
 	}
 	if oldest != nil {

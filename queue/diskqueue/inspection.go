@@ -78,7 +78,6 @@ func (i *Inspection) scan(p place) ([]scanned, error) {
 	all := make([]scanned, 0, len(i.journalled))
 	for _, e := range i.journalled {
 		c := e.copy()
-		c.pos, c.aside = -1, -1 // in no heap
 		all = append(all, scanned{entry: &c})
 	}
 	return all, nil
@@ -139,12 +138,7 @@ func (i *Inspection) List(ctx context.Context, f queue.Filter) iter.Seq2[queue.E
 			}
 			all = append(all, found...)
 		}
-		slices.SortFunc(all, func(a, b scanned) int {
-			if byAge(a.entry, b.entry) {
-				return -1
-			}
-			return 1
-		})
+		slices.SortFunc(all, func(a, b scanned) int { return byAge(a.entry, b.entry) })
 		for _, s := range all {
 			if err := ctx.Err(); err != nil {
 				yield(queue.Entry{}, err)

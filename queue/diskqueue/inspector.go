@@ -55,22 +55,17 @@ func (s *schedule) snapshot(f queue.Filter) []entry {
 		}
 	}
 	if len(f.IDs) == 0 {
-		for _, e := range s.byID {
+		for e := range s.byID.all() {
 			add(e)
 		}
 	}
 	for i, id := range f.IDs {
-		if e := s.byID[id]; e != nil && !slices.Contains(f.IDs[:i], id) {
+		if e := s.get(id); e != nil && !slices.Contains(f.IDs[:i], id) {
 			add(e)
 		}
 	}
 	s.mu.Unlock()
-	slices.SortFunc(es, func(a, b entry) int {
-		if byAge(&a, &b) {
-			return -1
-		}
-		return 1 // never the same: IDs differ
-	})
+	slices.SortFunc(es, func(a, b entry) int { return byAge(&a, &b) })
 	return es
 }
 

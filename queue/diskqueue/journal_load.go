@@ -18,6 +18,9 @@ import (
 // loaded is what the journal's files say.
 type loaded struct {
 	entries map[queue.ID]*entry
+	// found is the entries in the order in which they were found, with some that
+	// are no more.
+	found []*entry
 	// leased is what was in delivery, and where that is said.
 	leased map[queue.ID]*segment
 	// bad is what is not whole and was not said to be no more.
@@ -198,6 +201,7 @@ func (l *loaded) apply(s *segment, r *footed, now int64, listed bool) {
 			e.spot = new(spot)
 			e.setPlace(inJournal)
 			l.entries[r.id] = e
+			l.found = append(l.found, e)
 		} else {
 			e.spot.leave()
 			if e.spot.seg != s {
@@ -399,8 +403,8 @@ func (r *recovery) takeInJournal(j *journal, l *loaded) {
 			in[queue.ID(name)] = append(in[queue.ID(name)], p)
 		}
 	}
-	for id, e := range l.entries {
-		if e.place() == inJournal && r.settleDouble(j, e, in[id]) {
+	for _, e := range l.found {
+		if l.entries[e.id] == e && e.place() == inJournal && r.settleDouble(j, e, in[e.id]) {
 			r.q.schedule.admit(e)
 		}
 	}

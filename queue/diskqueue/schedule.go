@@ -70,7 +70,7 @@ func (s *schedule) next() *entry {
 	if s.paused || s.sick != nil {
 		return nil
 	}
-	return s.ready.top()
+	return s.ready.first()
 }
 
 // leave ends a taker's wait; a call that it got and does not answer goes to the
@@ -106,13 +106,13 @@ func (s *schedule) settle() {
 	if s.closed || s.paused || s.sick != nil {
 		return
 	}
-	s.wake(min(len(s.ready.items), s.takers.Len()))
+	s.wake(min(s.ready.n, s.takers.Len()))
 }
 
 func (s *schedule) promoteDue() {
 	now := time.Now()
 	s.promote(now.UnixMilli())
-	first := s.waiting.top()
+	first := s.waiting.first()
 	switch {
 	case s.closed || first == nil:
 		if s.set != 0 {
@@ -171,7 +171,7 @@ func (s *schedule) hold(id queue.ID) (*entry, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
-		e := s.byID[id]
+		e := s.get(id)
 		switch {
 		case s.closed:
 			return nil, queue.ErrClosed
@@ -192,7 +192,7 @@ func (s *schedule) find(id queue.ID) (entry, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.settle()
-	e := s.byID[id]
+	e := s.get(id)
 	if e == nil {
 		return entry{}, false
 	}
@@ -203,9 +203,9 @@ func (s *schedule) find(id queue.ID) (entry, bool) {
 func (s *schedule) at(sp *spot) (queue.ID, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for id, e := range s.byID {
+	for e := range s.byID.all() {
 		if e.spot == sp {
-			return id, true
+			return e.id, true
 		}
 	}
 	return "", false

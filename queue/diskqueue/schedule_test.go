@@ -42,7 +42,7 @@ func TestALookAtTheClockStrandsNoTaker(t *testing.T) {
 		"Get":       func(s *schedule) { s.find("A") },
 		"List":      func(s *schedule) { s.snapshot(queue.Filter{}) },
 		"a commit":  func(s *schedule) { s.admit(newEntry("Z", time.Now())) },
-		"a removal": func(s *schedule) { s.forget(s.byID["B"]) },
+		"a removal": func(s *schedule) { s.forget(s.get("B")) },
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s, taken := later(2, 1)

@@ -81,10 +81,10 @@ func (s *schedule) tooOld(rejected, others time.Duration) *entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, of := range []struct {
-		heap *heap
-		age  time.Duration
+		order *sorted
+		age   time.Duration
 	}{{&s.rejected, rejected}, {&s.spent, others}, {&s.kept, 0}} {
-		e := of.heap.top()
+		e := of.order.first()
 		if e != nil && time.Since(unixMilli(e.at)) >= of.age {
 			s.change(e, func() { e.busy = true })
 			return e
