@@ -97,7 +97,7 @@ func (p plot) run(fs *crashfs.FS) map[queue.ID]*promised {
 }
 
 func (p plot) options(fs *crashfs.FS) *Options {
-	o := &Options{NoJournal: !p.journal, Buffers: 200, MessageSize: -1, DeadSweep: -1, fs: fs, segment: 12 << 10}
+	o := &Options{NoJournal: !p.journal, Buffers: 200, MessageSize: -1, DeadSweep: -1, fs: fs, segment: 12 << 10, restless: -1}
 	if p.journal {
 		o.Buffers = chunk // what finds no room there goes to a file
 	}

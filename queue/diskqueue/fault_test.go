@@ -58,7 +58,7 @@ func newWorld(t *testing.T, what string, journal bool) *world {
 
 func (w *world) options() *Options {
 	w.fs, w.events = faultfs.New(w.mem), new(events)
-	return &Options{MessageSize: -1, DeadSweep: -1, NoJournal: !w.journal, segment: worldSegment, Buffers: 20_000, fs: w.fs, Hooks: w.events.hooks()}
+	return &Options{MessageSize: -1, DeadSweep: -1, NoJournal: !w.journal, segment: worldSegment, restless: -1, Buffers: 20_000, fs: w.fs, Hooks: w.events.hooks()}
 }
 
 func (w *world) open() {

@@ -256,7 +256,7 @@ func spoil(t *testing.T, sealed bool) *spoiled {
 }
 
 func spoiledOptions(fs *crashfs.FS) *Options {
-	return &Options{MessageSize: -1, DeadSweep: -1, NoFsync: true, segment: 12 << 10, fs: fs}
+	return &Options{MessageSize: -1, DeadSweep: -1, NoFsync: true, segment: 12 << 10, restless: -1, fs: fs}
 }
 
 // open opens a spool whose journal has one file, with those octets.
@@ -436,7 +436,7 @@ func TestWhatOthersLeaveInTheJournalIsReportedAndLeftAlone(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	tree{"journal/.DS_Store": "x", "journal/notes.txt": "x", "journal/1.seg": "x", "journal/00000009.seg/": "", "journal/-0000001.seg": "x"}.in(t, dir)
-	q := openTest(t, dir, Options{segment: 12 << 10})
+	q := openTest(t, dir, Options{segment: 12 << 10, restless: -1})
 	for _, name := range []string{".DS_Store", "notes.txt", "1.seg", "00000009.seg", "-0000001.seg"} {
 		if q.events.count(name, "not ours") != 1 {
 			t.Errorf("nobody was told of %s", name)

@@ -209,7 +209,7 @@ func TestManySegmentsAreFewOpenFiles(t *testing.T) {
 	t.Parallel()
 	mem := crashfs.New()
 	counting := &countingFS{FS: faultfs.New(mem)}
-	o := Options{MessageSize: -1, Depth: -1, segment: 16 << 10, NoFsync: true, fs: counting}
+	o := Options{MessageSize: -1, Depth: -1, segment: 16 << 10, restless: -1, NoFsync: true, fs: counting}
 	q := mustOpen(t, "/spool", &o)
 	text := letter + strings.Repeat("x", 2000)
 	tq := &testQueue{Queue: q, t: t, events: new(events)}

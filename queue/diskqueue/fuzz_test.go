@@ -396,7 +396,7 @@ func FuzzSpool(f *testing.F) {
 // check opens the spool, takes out all that there is, and opens it again.
 func (v *vandal) check(t *testing.T, mem *crashfs.FS) {
 	t.Helper()
-	o := &Options{MessageSize: -1, DeadSweep: -1, NoFsync: true, segment: estateSegment, fs: mem}
+	o := &Options{MessageSize: -1, DeadSweep: -1, NoFsync: true, segment: estateSegment, restless: -1, fs: mem}
 	q, err := Open("/spool", o)
 	if err != nil {
 		t.Fatalf("Open: %v", err)
@@ -545,7 +545,7 @@ func TestTheEstateIsWhole(t *testing.T) {
 	t.Parallel()
 	v := newEstate().vandal()
 	mem := v.build(t)
-	q, err := Open("/spool", &Options{MessageSize: -1, DeadSweep: -1, NoFsync: true, segment: estateSegment, fs: mem})
+	q, err := Open("/spool", &Options{MessageSize: -1, DeadSweep: -1, NoFsync: true, segment: estateSegment, restless: -1, fs: mem})
 	must(t, err)
 	defer q.Close()
 	got := fmt.Sprint(slices.Sorted(maps.Keys(v.drain(t, q))))

@@ -72,9 +72,13 @@ type journal struct {
 	files       openFiles
 	dir         string
 	segmentSize int64 // of a new one
-	noSync      bool
-	commits     bool // whether new messages may come; else it only empties itself
-	report      func(op string, id queue.ID, err error)
+	// restless is how long a segment of which little counts is left alone after
+	// something in it ceased to count: one that is being delivered from will soon
+	// be free by itself.
+	restless time.Duration
+	noSync   bool
+	commits  bool // whether new messages may come; else it only empties itself
+	report   func(op string, id queue.ID, err error)
 	// distrust is told of a message that cannot be read, though nobody has
 	// leased it.
 	distrust func(*spot, error)
@@ -97,6 +101,8 @@ type journal struct {
 	hurry  chan struct{} // somebody waits for the one that is made
 	short  atomic.Bool   // the last one could not be made
 
+	frames sync.Pool // of *[]byte; records are read into them
+
 	recentMu sync.Mutex
 	recent   map[queue.ID]*record
 	order    []queue.ID // of recent; a ring
@@ -114,8 +120,11 @@ type journal struct {
 	told     bool       // of that, in this turn
 	unsynced bool
 	timer    *time.Timer
+	set      bool                  // the timer is
+	now      time.Time             // of the last batch
 	leased   map[queue.ID]*segment // where it says that a message is in delivery
 	checked  map[*segment]struct{} // what may have become free or nearly so
+	draining map[*segment]struct{} // what is nearly so, and less and less of it counts
 	moving   *segment
 	moved    int // of its spots
 	pressed  bool
@@ -158,8 +167,10 @@ func newJournal(d *directory, size int64, commits bool) *journal {
 		lives:       make(map[*segment]struct{}),
 		leased:      make(map[queue.ID]*segment),
 		checked:     make(map[*segment]struct{}),
+		draining:    make(map[*segment]struct{}),
 	}
 	j.asked = sync.NewCond(&j.reqMu)
+	j.frames.New = func() any { return new([]byte) }
 	j.requests.New = func() any { return &request{done: make(chan error, 1)} }
 	return j
 }

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"io"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/incoming-mx/incoming/internal/vfs/crashfs"
+	"github.com/incoming-mx/incoming/internal/vfs/faultfs"
 	"github.com/incoming-mx/incoming/queue"
 )
 
@@ -66,4 +69,71 @@ func TestAMessageThatNobodyIsOwedIsNotOfferedAgain(t *testing.T) {
 		}
 		must(t, q.Close())
 	}
+}
+
+// TestASegmentThatIsDeliveredFromIsLeftAlone: the last quarter of each was
+// copied elsewhere a moment before it was acknowledged. What stays in one is
+// moved when it has come to rest.
+func TestASegmentThatIsDeliveredFromIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t, what: "draining", journal: true, mem: crashfs.New(), kept: map[queue.ID]string{}}
+		o := w.options()
+		o.restless = 0
+		w.q = mustOpen(t, worldSpool, o)
+		defer w.q.Close()
+		did := &w.q.journal.did
+		w.must(w.fill(120))
+		for i := range 90 {
+			l, err := w.q.Lease(ctx)
+			w.must(err)
+			if i == 70 {
+				w.must(l.Retry(ctx, time.Now().Add(time.Hour), io.ErrNoProgress))
+				continue
+			}
+			time.Sleep(10 * time.Millisecond)
+			w.must(l.Ack(ctx))
+			synctest.Wait()
+		}
+		if did.emptied > 0 || did.ended == 0 {
+			t.Errorf("while it is delivered from: %+v", *did)
+		}
+		w.put(999) // what follows in the journal's goroutine comes after this look at it
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if did.emptied == 0 {
+			t.Errorf("at rest: %+v", *did)
+		}
+	})
+}
+
+// TestWhatNobodyWaitsForIsSyncedWithinASecond: each ack put the sync off by
+// another second, so that with no commit in between it came when the segment was
+// full.
+func TestWhatNobodyWaitsForIsSyncedWithinASecond(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "acks alone", true)
+		defer w.q.Close()
+		w.must(w.fill(20))
+		time.Sleep(2 * syncWithin)
+		w.fs.Reset()
+		for range 15 {
+			l, err := w.q.Lease(ctx)
+			w.must(err)
+			w.must(l.Ack(ctx))
+			time.Sleep(syncWithin / 5)
+		}
+		synced := 0
+		for _, c := range w.fs.Calls() {
+			if c.Op == faultfs.Sync {
+				synced++
+			}
+		}
+		if synced < 2 {
+			t.Errorf("%d syncs in three seconds", synced)
+		}
+	})
 }

@@ -88,6 +88,12 @@ func (j *journal) write(asked []*request) {
 	due := j.syncDue
 	j.syncDue = false
 	j.reqMu.Unlock()
+	if due {
+		j.set = false
+		maps.Copy(j.checked, j.draining)
+		clear(j.draining)
+	}
+	j.now = time.Now()
 	j.told = false
 	if slices.ContainsFunc(asked, func(q *request) bool { return q.kind == 0 }) {
 		j.lookAgain()
@@ -259,8 +265,12 @@ func (j *journal) flush(sync bool) bool {
 }
 
 // wakeLater sees to it that what was written is synced soon, whatever comes,
-// and that what could not be written is tried again.
+// and that what could not be done is tried again.
 func (j *journal) wakeLater() {
+	if j.set {
+		return
+	}
+	j.set = true
 	if j.timer == nil {
 		j.timer = time.AfterFunc(syncWithin, func() {
 			j.reqMu.Lock()
@@ -304,8 +314,7 @@ func (j *journal) apply(q *request) {
 	switch q.kind {
 	case kindMessage:
 		if q.sp.seg != nil { // it is a copy, with the latest meta in it
-			q.sp.seg.alive -= aligned(int64(q.sp.n))
-			j.checked[q.sp.seg] = struct{}{}
+			j.ease(q.sp.seg, q.sp.n)
 			j.forgetMeta(q.sp)
 			a.markCopied(q.off)
 		}
@@ -349,8 +358,7 @@ func (j *journal) drop(sp *spot) {
 	if sp.seg == nil {
 		return
 	}
-	sp.seg.alive -= aligned(int64(sp.n))
-	j.checked[sp.seg] = struct{}{}
+	j.ease(sp.seg, sp.n)
 	j.forgetMeta(sp)
 	sp.seg = nil
 }
@@ -358,10 +366,16 @@ func (j *journal) drop(sp *spot) {
 // forgetMeta is called with mu held, when an update does not count any more.
 func (j *journal) forgetMeta(sp *spot) {
 	if sp.metaSeg != nil {
-		sp.metaSeg.alive -= aligned(int64(sp.metaN))
-		j.checked[sp.metaSeg] = struct{}{}
+		j.ease(sp.metaSeg, sp.metaN)
 		sp.metaSeg = nil
 	}
+}
+
+// ease notes that a record of so many octets does not count any more.
+func (j *journal) ease(s *segment, n uint32) {
+	s.alive -= aligned(int64(n))
+	s.eased = j.now
+	j.checked[s] = struct{}{}
 }
 
 // fail is for a batch that was not written, or not synced. Nothing more is
@@ -641,10 +655,13 @@ func (j *journal) look(s *segment) bool {
 	case first != nil:
 		return false
 	case s.stuck:
-	case s.weight() < s.size/4, s.halfMoved, s.uncertain:
+	case s.halfMoved, s.uncertain, s.weight() < s.size/4 && j.now.Sub(s.eased) >= j.restless:
 		delete(j.checked, s)
 		j.moving, j.moved = s, 0
 		return true
+	case s.weight() < s.size/4:
+		j.draining[s] = struct{}{}
+		j.wakeLater()
 	}
 	delete(j.checked, s)
 	return false
@@ -724,8 +741,12 @@ func (j *journal) end(s, half *segment) bool {
 	first := s.halfMoved || s.uncertain
 	delete(j.lives, s)
 	delete(j.checked, s)
+	delete(j.draining, s)
 	for other := range j.lives {
 		n := other.owes[s]
+		if n > 0 {
+			other.eased = j.now
+		}
 		other.forgive(s)
 		if n > 0 && half != nil && other != half {
 			other.owe(half, n)

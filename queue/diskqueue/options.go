@@ -54,6 +54,9 @@ type Options struct {
 	fs vfs.FS
 	// segment is the size of the journal's files; 0 is segmentSize.
 	segment int64
+	// restless is how long a segment is left alone in which something ceased to
+	// count; 0 is one second, negative: not at all.
+	restless time.Duration
 }
 
 // withDefaults is o with every default filled in and "none" as a number that
@@ -71,6 +74,7 @@ func (o *Options) withDefaults() Options {
 	r.Buffers = limit(r.Buffers, 32<<20, math.MaxInt64)
 	r.MessageSize = limit(r.MessageSize, 50<<20, 0)
 	r.segment = limit(r.segment, segmentSize, segmentSize)
+	r.restless = limit(r.restless, time.Second, 0)
 	if r.fs == nil {
 		r.fs = vfs.OS{}
 	}

@@ -141,6 +141,7 @@ func (q *Queue) start() error {
 // there or old ones may lie there.
 func (q *Queue) addJournal() error {
 	j := newJournal(q.disk, q.o.segment, !q.o.NoJournal)
+	j.restless = q.o.restless
 	if j.commits {
 		if err := makeDirs(q.fs, j.dir); err != nil {
 			return err

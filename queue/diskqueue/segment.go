@@ -49,6 +49,7 @@ type segment struct {
 	alive int64
 	owes  map[*segment]int64
 	owed  int64
+	eased time.Time // when less of that counted than before, last
 	// halfMoved: some of what is here was moved elsewhere, and is here still.
 	// What says that it is no more names the other place, so that no other
 	// life may end before this one.
@@ -161,7 +162,7 @@ func (s *segment) begin(seq uint64, sync bool) error {
 	s.seq, s.salt = seq, binary.LittleEndian.Uint64(salt[:])
 	s.off, s.synced, s.footer, s.records = firstRecord, firstRecord, 0, nil
 	s.ended, s.copied, s.spots, s.alive = nil, nil, nil, 0
-	s.owes, s.owed = make(map[*segment]int64), 0
+	s.owes, s.owed, s.eased = make(map[*segment]int64), 0, time.Time{}
 	s.halfMoved, s.uncertain, s.stuck, s.failures = false, false, false, 0
 	h := segmentHeader{size: s.size, seq: s.seq, salt: s.salt}
 	return s.write(h.encode(), 0, sync)
