@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"hash/maphash"
 	"io"
 	"io/fs"
 	"path/filepath"
@@ -33,6 +34,7 @@ type directory struct {
 	trash  *trash
 	// moves keeps renames and those who look apart, by ID.
 	moves [64]sync.RWMutex
+	seed  maphash.Seed
 	// committed syncs that directory for many commits at once.
 	committed *group
 	// probing: there is one probe file for all who probe.
@@ -42,7 +44,7 @@ type directory struct {
 var _ tier = (*directory)(nil)
 
 func newDirectory(fs vfs.FS, root string, noSync bool) *directory {
-	d := &directory{fs: fs, root: root, noSync: noSync}
+	d := &directory{fs: fs, root: root, noSync: noSync, seed: maphash.MakeSeed()}
 	d.trash = newTrash(d)
 	d.committed = &group{sync: func() error { return d.syncDir(d.path(inCommitted)) }}
 	return d
@@ -242,8 +244,7 @@ func (d *directory) still(id queue.ID) func() {
 }
 
 func (d *directory) mutexOf(id queue.ID) *sync.RWMutex {
-	sum := crc32.Checksum([]byte(id), castagnoli)
-	return &d.moves[sum%uint32(len(d.moves))]
+	return &d.moves[maphash.String(d.seed, string(id))%uint64(len(d.moves))]
 }
 
 func (d *directory) update(e *entry, r *record) error {

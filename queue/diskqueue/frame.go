@@ -232,7 +232,11 @@ func (r *footed) append(b []byte) []byte {
 // encodeFooter is the end of a sealed segment: what is in it, and a trailer
 // that is the file's last octets and says where that begins.
 func encodeFooter(records []footed, salt uint64) []byte {
-	var b []byte
+	n := trailerSize
+	for i := range records {
+		n += int(footedLen(records[i].id))
+	}
+	b := make([]byte, 0, n)
 	for i := range records {
 		b = records[i].append(b)
 	}

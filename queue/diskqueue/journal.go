@@ -139,7 +139,8 @@ type request struct {
 	id             queue.ID
 	sp             *spot
 	meta           []byte
-	body           *body // of a message
+	body           *body  // of a message
+	text           []byte // of one that is moved, in place of body
 	received, next int64
 	target         *segment // of kindRemoved: where it lay,
 	life           uint64   // in which life
@@ -296,7 +297,7 @@ func (j *journal) bury(e *entry, n *note) error {
 		_, broken := isBroken(err)
 		return err == nil || broken || n.Kind == queue.KindCorrupt && kindOf(err) != queue.ErrBusy
 	}
-	f, err := j.readFrame(e.spot)
+	f, err := j.readFrame(e.spot, nil)
 	if !passes(err) {
 		return err
 	}
@@ -354,7 +355,9 @@ func (j *journal) read(e *entry) (*record, error) { return j.readChecked(e, fals
 // readChecked reads what is known of a message; if asked, with the checksums of
 // all of it.
 func (j *journal) readChecked(e *entry, whole bool) (*record, error) {
-	meta, err := j.readMeta(e.spot, whole)
+	buf := j.frames.Get().(*[]byte)
+	defer j.giveBack(buf)
+	meta, err := j.readMeta(e.spot, whole, buf)
 	if err != nil {
 		return nil, err
 	}
@@ -415,14 +418,36 @@ func (j *journal) isUpdated(sp *spot) bool {
 	return sp.metaSeg != nil
 }
 
-// firstRead is how much of a record is read in the hope that its meta is in it.
-const firstRead = 1024
+const (
+	// firstRead is how much of a record is read in the hope that its meta is in it.
+	firstRead = 1024
+	// mostRead is the largest buffer that is used again for records read.
+	mostRead = 64 << 10
+)
 
-// readMeta is the meta of a message as it was last written.
-func (j *journal) readMeta(sp *spot, whole bool) ([]byte, error) {
+// giveBack takes a buffer back that records were read into.
+func (j *journal) giveBack(buf *[]byte) {
+	if cap(*buf) <= mostRead {
+		j.frames.Put(buf)
+	}
+}
+
+// grown returns n octets, of a buffer that is used again and may be nil.
+func grown(buf *[]byte, n int64) []byte {
+	if buf == nil {
+		return make([]byte, n)
+	}
+	if int64(cap(*buf)) < n {
+		*buf = make([]byte, n)
+	}
+	return (*buf)[:n]
+}
+
+// readMeta is the meta of a message as it was last written. It lies in buf.
+func (j *journal) readMeta(sp *spot, whole bool, buf *[]byte) ([]byte, error) {
 	if whole { // the text's checksum is in the message's own record
 		updated := j.isUpdated(sp) // asked first: a copy made meanwhile has the update in it
-		own, err := j.readFrame(sp)
+		own, err := j.readFrame(sp, buf)
 		if err != nil {
 			return nil, err
 		}
@@ -436,10 +461,10 @@ func (j *journal) readMeta(sp *spot, whole bool) ([]byte, error) {
 	}
 	defer seg.mu.RUnlock()
 	if whole {
-		f, err := seg.readFrame(off, n)
+		f, err := seg.readFrame(grown(buf, n), off)
 		return f.meta, err
 	}
-	b := make([]byte, min(n, firstRead))
+	b := grown(buf, min(n, firstRead))
 	if err := seg.readAt(b, off); err != nil {
 		return nil, err
 	}
@@ -462,26 +487,27 @@ func (s *segment) notRecord(off int64) error {
 	return &brokenError{fmt.Sprintf("%s/%s has no whole record at %d", journalDir, filepath.Base(s.path), off)}
 }
 
-// readFrame reads the message's own record. With a *brokenError it returns
-// what there is of it.
-func (j *journal) readFrame(sp *spot) (frame, error) {
+// readFrame reads the message's own record into buf, or, if that is nil, into
+// memory of its own. With a *brokenError it returns what there is of it.
+func (j *journal) readFrame(sp *spot, buf *[]byte) (frame, error) {
 	seg, off, n, err := j.hold(sp, false)
 	if err != nil {
 		return frame{}, err
 	}
 	defer seg.mu.RUnlock()
-	return seg.readFrame(off, n)
+	return seg.readFrame(grown(buf, n), off)
 }
 
-// readFrame returns, with an error, what there is of the record, but for an
-// error of the process's own.
-func (s *segment) readFrame(off, n int64) (frame, error) {
-	b, holes, err := s.salvage(off, n)
+// readFrame reads the record at off into b, which is as long as that. It
+// returns, with an error, what there is of it, but for an error of the
+// process's own.
+func (s *segment) readFrame(b []byte, off int64) (frame, error) {
+	holes, err := s.salvage(b, off)
 	if err != nil {
 		return frame{}, err
 	}
 	h, ok := decodeFrameHeader(b, s.salt)
-	if !ok || h.length != n {
+	if !ok || h.length != int64(len(b)) {
 		return frame{text: b}, cmp.Or(holes, s.notRecord(off))
 	}
 	f, whole := decodeFrame(b, h)

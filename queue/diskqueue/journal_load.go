@@ -94,7 +94,8 @@ func (j *journal) sort(l *loaded, lives []*segment, s *segment) ([]*segment, err
 		l.foreign = append(l.foreign, filepath.Base(s.path))
 		return lives, nil
 	}
-	b, holes, err := s.salvage(0, headersSize)
+	b := make([]byte, headersSize)
+	holes, err := s.salvage(b, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +165,8 @@ func (s *segment) readFooter() ([]footed, bool, error) {
 
 // scan reads all of a segment that can be read.
 func (j *journal) scan(l *loaded, s *segment) ([]footed, error) {
-	b, holes, err := s.salvage(0, s.size)
+	b := make([]byte, s.size)
+	holes, err := s.salvage(b, 0)
 	if err != nil {
 		return nil, err
 	}

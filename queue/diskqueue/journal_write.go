@@ -163,6 +163,7 @@ func (j *journal) append(q *request) {
 	if q.body != nil {
 		j.buf = q.body.appendTo(j.buf)
 	}
+	j.buf = append(j.buf, q.text...)
 	j.buf = endFrame(j.buf, at)
 	q.off, q.n = uint32(j.active.off+int64(at)), uint32(n)
 	j.active.footer += footedLen(q.id)
@@ -210,7 +211,7 @@ func (q *request) isNew() bool { return q.kind == kindMessage && q.sp.seg == nil
 
 func (q *request) textLen() int64 {
 	if q.body == nil {
-		return 0
+		return int64(len(q.text))
 	}
 	return q.body.size
 }
@@ -445,6 +446,10 @@ func (j *journal) rotate(mayFail bool) error {
 	if err != nil {
 		return err
 	}
+	records := 0 // the next segment is likely to have about as many
+	if j.active != nil {
+		records = len(j.active.records)
+	}
 	if j.flush(true) && j.active != nil {
 		if err := j.active.seal(!j.noSync); err != nil { // it is read as a whole, then
 			j.report("journal", "", fmt.Errorf("seal %s: %w", filepath.Base(j.active.path), err))
@@ -459,6 +464,7 @@ func (j *journal) rotate(mayFail bool) error {
 		j.files.pin(nil)
 		return err
 	}
+	next.records = make([]footed, 0, records)
 	j.lives[next] = struct{}{}
 	j.active = next
 	return nil
@@ -821,13 +827,13 @@ func (j *journal) copyOf(s *segment, sp *spot) (*request, error) {
 	if sp.seg == nil || sp.seg != s && sp.metaSeg != s {
 		return nil, nil
 	}
-	f, err := sp.seg.readFrame(int64(sp.off), int64(sp.n))
+	f, err := sp.seg.readFrame(make([]byte, sp.n), int64(sp.off))
 	if err != nil {
 		return nil, err
 	}
 	meta := f.meta
 	if sp.metaSeg != nil {
-		u, err := sp.metaSeg.readFrame(int64(sp.metaOff), int64(sp.metaN))
+		u, err := sp.metaSeg.readFrame(make([]byte, sp.metaN), int64(sp.metaOff))
 		if err != nil {
 			return nil, err
 		}
@@ -840,20 +846,9 @@ func (j *journal) copyOf(s *segment, sp *spot) (*request, error) {
 	q := &request{kind: kindUpdate, id: f.id, sp: sp, meta: meta,
 		received: r.ReceivedAt.UnixMilli(), next: dueIn(r)}
 	if sp.seg == s {
-		q.kind, q.body = kindMessage, bodyOf(f.text)
+		q.kind, q.text = kindMessage, f.text
 	}
 	return q, nil
-}
-
-// bodyOf is a text in memory.
-func bodyOf(text []byte) *body {
-	b := &body{size: int64(len(text))}
-	for len(text) > 0 {
-		c := new([chunk]byte)
-		text = text[copy(c[:], text):]
-		b.chunks = append(b.chunks, c)
-	}
-	return b
 }
 
 // writeMoved writes copies, durably. From the first of them on, what is said of

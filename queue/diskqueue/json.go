@@ -83,6 +83,9 @@ func timeText(t time.Time) text {
 // microseconds. What is no time, or lies where milliseconds since 1970 cannot
 // count, is not ok.
 func (t text) time() (time.Time, bool) {
+	if t == "" {
+		return time.Time{}, false
+	}
 	v, err := time.Parse(time.RFC3339Nano, string(t))
 	if err != nil || v.Year() < 1 || v.Year() > 9999 {
 		return time.Time{}, false

@@ -255,7 +255,7 @@ func (l *lease) end(op string, at time.Time, write func() error) error {
 		return err // Close ends it
 	}
 	defer l.q.leave()
-	l.finish(fmt.Errorf("diskqueue: %s: %w", l.e.id, queue.ErrLeaseEnded))
+	l.finish(&endedError{l.e.id})
 	err := write()
 	if err == nil {
 		return nil
@@ -271,6 +271,15 @@ func (l *lease) end(op string, at time.Time, write func() error) error {
 	l.q.offerLater(l.e, at)
 	return err
 }
+
+// endedError is queue.ErrLeaseEnded with the message's ID. Every lease ends with
+// one, and few are ever read.
+type endedError struct{ id queue.ID }
+
+func (e *endedError) Error() string {
+	return fmt.Sprintf("diskqueue: %s: %v", e.id, queue.ErrLeaseEnded)
+}
+func (e *endedError) Unwrap() error { return queue.ErrLeaseEnded }
 
 func (l *lease) finish(why error) {
 	l.ended = why

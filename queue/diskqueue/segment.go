@@ -65,60 +65,67 @@ type segment struct {
 	notBefore time.Time
 }
 
-// with calls f with the file, which is opened when it is not open.
-func (s *segment) with(f func(vfs.File) error) error {
+// use returns the file, which is opened when it is not open, and stays open
+// until fileMu is let go of.
+func (s *segment) use() (vfs.File, error) {
 	for {
 		s.fileMu.RLock()
 		if s.file != nil {
-			defer s.fileMu.RUnlock()
-			return f(s.file)
+			return s.file, nil
 		}
 		s.fileMu.RUnlock()
 		if err := s.files.open(s); err != nil {
-			return err
+			return nil, err
 		}
 	}
 }
 
 // readAt fills p from off.
 func (s *segment) readAt(p []byte, off int64) error {
-	return s.with(func(f vfs.File) error {
-		n, err := f.ReadAt(p, off)
-		if n == len(p) {
-			return nil
-		}
-		if err == io.EOF || err == nil {
-			return &brokenError{fmt.Sprintf("%s ends at %d", s.path, off+int64(n))}
-		}
+	f, err := s.use()
+	if err != nil {
 		return err
-	})
+	}
+	defer s.fileMu.RUnlock()
+	n, err := f.ReadAt(p, off)
+	if n == len(p) {
+		return nil
+	}
+	if err == io.EOF || err == nil {
+		return &brokenError{fmt.Sprintf("%s ends at %d", s.path, off+int64(n))}
+	}
+	return err
 }
 
 // block is the unit in which a disk fails to read.
 const block = 4096
 
-// salvage is what can be read of n octets from off: what the file lacks is zero,
+// salvage fills b with what can be read from off: what the file lacks is zero,
 // and so is what the disk does not give back. The error is the process's own,
 // in which nothing can be told, or nil; holes is that of the disk.
-func (s *segment) salvage(off, n int64) (b []byte, holes, err error) {
-	b = make([]byte, n)
-	whole := s.readAt(b, off)
-	if _, short := isBroken(whole); short || whole == nil {
-		return b, whole, nil
+func (s *segment) salvage(b []byte, off int64) (holes, err error) {
+	err = s.readAt(b, off)
+	if err == nil {
+		return nil, nil
 	}
+	if _, short := isBroken(err); short {
+		holes = err
+	}
+	clear(b)
+	n := int64(len(b))
 	for at := int64(0); at < n; {
 		next := min((off+at)/block*block+block-off, n)
 		err := s.readAt(b[at:next], off+at)
 		if _, short := isBroken(err); err != nil && !short {
 			if kindOf(err) == queue.ErrBusy {
-				return nil, nil, err
+				return nil, err
 			}
 			clear(b[at:next])
 			holes = err
 		}
 		at = next
 	}
-	return b, holes, nil
+	return holes, nil
 }
 
 // owe notes that n octets here are needed as long as the other's life goes on.
@@ -193,19 +200,27 @@ func (s *segment) listed() []footed {
 }
 
 func (s *segment) write(b []byte, off int64, sync bool) error {
-	return s.with(func(f vfs.File) error {
-		if _, err := f.WriteAt(b, off); err != nil {
-			return err
-		}
-		if !sync {
-			return nil
-		}
-		return asSyncError(f.Sync())
-	})
+	f, err := s.use()
+	if err != nil {
+		return err
+	}
+	defer s.fileMu.RUnlock()
+	if _, err := f.WriteAt(b, off); err != nil {
+		return err
+	}
+	if !sync {
+		return nil
+	}
+	return asSyncError(f.Sync())
 }
 
 func (s *segment) sync() error {
-	return s.with(func(f vfs.File) error { return asSyncError(f.Sync()) })
+	f, err := s.use()
+	if err != nil {
+		return err
+	}
+	defer s.fileMu.RUnlock()
+	return asSyncError(f.Sync())
 }
 
 // create makes a segment's file: as long as it will be, and written once, for
