@@ -24,7 +24,7 @@ func depths(ctx context.Context, b *bench) (section, error) {
 	s := section{
 		title: "Depth of the queue",
 		text: fmt.Sprintf("Package diskqueue alone, each time in a process of its own: 20 goroutines commit messages of %d octets for %s, "+
-			"then 16 lease and acknowledge the oldest for as long. The filled spool is filled once, without syncs, and measured in turns with a new, empty one; "+
+			"then 16 lease and acknowledge the oldest for as long. The filled spool is filled without syncs, before each of its turns, and measured in turns with a new, empty one; "+
 			"%s. Opening is the longest of the rounds' and of one at the end, after the kernel has dropped what it had read of the spool's files. Memory is "+
 			"what is resident after opening and a collection, less the same of the empty spool, divided by the messages; beside it what of that "+
 			"Go's heap holds alive. With directories the spool is filled with a %dth of the messages.", queued, b.length, plural(b.rounds, "round"), directoryShare),
@@ -70,7 +70,7 @@ func (b *bench) depthTurns(ctx context.Context, l layout, depth int) (turns []de
 	}
 	b.progress("depth: %s filled with %d in %.1f s", l.name, depth, time.Since(began).Seconds())
 	for round := range b.rounds {
-		t, err := b.depthRound(ctx, l, dir, round)
+		t, err := b.depthRound(ctx, l, dir, depth, round)
 		if err != nil {
 			return nil, cold, err
 		}
@@ -83,8 +83,11 @@ func (b *bench) depthTurns(ctx context.Context, l layout, depth int) (turns []de
 }
 
 // depthRound measures an empty spool and the filled one, each round the other
-// one first.
-func (b *bench) depthRound(ctx context.Context, l layout, filled string, round int) (t depthTurn, err error) {
+// one first. What an earlier round took out of the filled one is put back before.
+func (b *bench) depthRound(ctx context.Context, l layout, filled string, depth, round int) (t depthTurn, err error) {
+	if _, err := b.work(ctx, "fill", filled, l, depth); err != nil {
+		return t, err
+	}
 	empty := filepath.Join(b.dir, "empty")
 	defer func() {
 		if rerr := os.RemoveAll(empty); err == nil {

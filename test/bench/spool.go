@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/incoming-mx/incoming/queue"
@@ -37,7 +38,7 @@ type found struct {
 
 // workSpool is such a process: ACTION DIR JOURNAL AMOUNT, where ACTION is
 //
-//	fill     so many messages into it, without syncs
+//	fill     it up to so many messages, without syncs
 //	measure  it: open, commit and lease, each for so many nanoseconds
 //	open     it, after the kernel has forgotten what it read of it
 //
@@ -81,13 +82,16 @@ func fill(ctx context.Context, dir string, o *diskqueue.Options, messages int) e
 		return err
 	}
 	var begun atomic.Int64
+	missing := int64(messages - q.Depth().Ready)
 	_, err = together(64, func() (bool, error) {
-		if begun.Add(1) > int64(messages) {
+		if begun.Add(1) > missing {
 			return false, nil
 		}
 		return true, commit(ctx, q)
 	})
-	return errors.Join(err, q.Close())
+	err = errors.Join(err, q.Close())
+	syscall.Sync() // what is measured next is not to wait for it
+	return err
 }
 
 func measureSpool(ctx context.Context, dir string, o *diskqueue.Options, length time.Duration) (f found, err error) {
