@@ -96,7 +96,7 @@ func TestABoundIsKeptAtItsValueAndMissedPastIt(t *testing.T) {
 // there.
 func someTurns(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{options: options{rounds: 3, quick: true}, turns: make(results)}
+	b := &bench{options: options{rounds: 3}, turns: make(results)}
 	for i, s := range b.servers() {
 		for _, c := range b.cells() {
 			if s.name == postfixName || s.plainOnly != "" && c.secure {
@@ -131,18 +131,18 @@ func TestEveryKindHasATableAndEveryServerARowInIt(t *testing.T) {
 	for _, table := range s.tables {
 		titles = append(titles, table.title)
 	}
-	want := []string{"4 KB, plain", "4 KB, TLS", "1 MB, plain", "The queue, while every message is delivered to discard"}
+	want := []string{"4 KB, plain", "4 KB, TLS", "1 MB, plain", "1 MB, TLS", "The queue, while every message is delivered to discard"}
 	if !slices.Equal(titles, want) {
 		t.Fatalf("tables are %q, want %q", titles, want)
 	}
-	for _, table := range s.tables[:3] {
+	for _, table := range s.tables[:4] {
 		if len(table.rows) != len(b.servers()) {
 			t.Errorf("%s has %d rows for %d servers", table.title, len(table.rows), len(b.servers()))
 		}
 	}
 	rows := fmt.Sprint(s.tables)
 	for _, want := range []string{
-		"[smtp-sink no 1000 (1000 to 1000) 42 µs 1000 (1000 to 1000) 42 µs]",
+		"[smtp-sink no 1000 (1000 to 1000) 42 µs 1000 (1000 to 1000) 42 µs 1000 (1000 to 1000) 42 µs]",
 		"[smtp-sink no not measured: it speaks no TLS]",
 		"[Postfix its queue, and delivers to discard not measured: it went away]",
 		"[Incoming, journal, delivering 4 KB, plain, 20 connections 9 (7 to 11) 0.00 (0.00 to 0.00) 0.00 (0.00 to 0.00) s",

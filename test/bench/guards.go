@@ -58,7 +58,7 @@ func (b *bench) burst() time.Duration { return b.length / 10 }
 func (b *bench) pairs() int { return 20 * b.rounds }
 
 // guardBudget is the time that -quick has for one guard.
-const guardBudget = 2 * time.Second
+const guardBudget = 1500 * time.Millisecond
 
 // guarding measures what the guards cost. Both of a pair run all the time, and are
 // loaded in turns.

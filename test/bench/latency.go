@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -19,6 +20,11 @@ func (a answering) syncs() float64 { return float64(a.p99) / float64(a.sync) }
 // latency sends each server final dots at a quarter of the rate that it reached.
 func latency(ctx context.Context, b *bench) (section, error) {
 	servers := b.servers()
+	if b.quick {
+		servers = slices.DeleteFunc(servers, func(s server) bool {
+			return s.name != sinkName && s.name != journal.name && s.name != directories.name
+		})
+	}
 	turns := make(map[string][]answering)
 	for round := range b.rounds {
 		for i := range servers {

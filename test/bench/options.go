@@ -38,9 +38,9 @@ func parse(args []string) (options, error) {
 	fs.StringVar(&o.note, "note", "", "what a reader of the page should know of this run")
 	fs.DurationVar(&o.timeout, "timeout", 90*time.Minute, "give up after this time (-quick: 2m)")
 	fs.IntVar(&o.rounds, "rounds", 5, "how often each server has its turn (-quick: 3, or as many as fit)")
-	fs.DurationVar(&o.length, "turn", 2*time.Second, "how long a turn is (-quick: 500ms)")
+	fs.DurationVar(&o.length, "turn", 2*time.Second, "how long a turn is (-quick: 700ms)")
 	fs.IntVar(&o.messages, "messages", 200_000, "the most messages in a turn")
-	fs.IntVar(&o.idle, "idle", 5000, "idle connections (-quick: 1000)")
+	fs.IntVar(&o.idle, "idle", 5000, "idle connections (-quick: 500)")
 	fs.IntVar(&o.large, "large", 50_000_000, "octets of each of the messages that 100 connections send at once (-quick: 5000000)")
 	fs.IntVar(&o.depth, "depth", 1_000_000, "messages in the filled queue (-quick: 50000)")
 	if err := fs.Parse(args); err != nil {
@@ -62,12 +62,12 @@ func parse(args []string) (options, error) {
 func (o *options) hurry(fs *flag.FlagSet) {
 	given := make(map[string]bool)
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	o.budget, o.settle = 22*time.Second, 500*time.Millisecond
+	o.budget, o.settle = 30*time.Second, 300*time.Millisecond
 	for name, change := range map[string]func(){
 		"timeout": func() { o.timeout = 2 * time.Minute },
 		"rounds":  func() { o.rounds = 3 },
-		"turn":    func() { o.length = 500 * time.Millisecond },
-		"idle":    func() { o.idle = 1000 },
+		"turn":    func() { o.length = 700 * time.Millisecond },
+		"idle":    func() { o.idle = 500 },
 		"large":   func() { o.large = 5_000_000 },
 		"depth":   func() { o.depth = 50_000 },
 	} {
