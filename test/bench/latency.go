@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// diskAlone is what stands in the table for the disk without a server.
+const diskAlone = "the disk alone"
+
 // answering is how fast the final dot was answered in one turn.
 type answering struct {
 	rate     float64       // dots a second
@@ -38,6 +41,14 @@ func latency(ctx context.Context, b *bench) (section, error) {
 			}
 			b.progress("round %d, latency: %-34s %s, %s at %.0f/s", round+1, s.name, a.p50, a.p99, a.rate)
 			turns[s.name] = append(turns[s.name], a)
+			if s.name != journal.name {
+				continue
+			}
+			if a, err = b.diskTurn(a.rate); err != nil {
+				return section{}, err
+			}
+			b.progress("round %d, latency: %-34s %s, %s at %.0f/s", round+1, diskAlone, a.p50, a.p99, a.rate)
+			turns[diskAlone] = append(turns[diskAlone], a)
 		}
 	}
 	return b.latencySection(servers, turns), nil
@@ -56,21 +67,46 @@ func (b *bench) answeringTurn(ctx context.Context, s server) (a answering, err e
 		if _, err := b.warm(ctx, r, main20.load()); err != nil {
 			return err
 		}
-		syncs, err := syncTimes(dir, 200)
-		if err != nil {
+		if a.sync, err = oneSync(dir); err != nil {
 			return err
 		}
-		a.sync = time.Duration(median(syncs))
 		dots := max(200, int(a.rate*b.length.Seconds()))
 		took, err := openLoop{connections: 20, dots: dots, rate: a.rate, size: small}.run(ctx, r.addr)
 		if err != nil {
 			return err
 		}
-		all := each(took, func(d time.Duration) float64 { return float64(d) })
-		a.p50, a.p99 = time.Duration(quantile(all, 0.5)), time.Duration(quantile(all, 0.99))
+		a.took(each(took, func(d time.Duration) float64 { return float64(d) }))
 		return nil
 	})
 	return a, err
+}
+
+// took notes the latencies of a turn.
+func (a *answering) took(all []float64) {
+	a.p50, a.p99 = time.Duration(quantile(all, 0.5)), time.Duration(quantile(all, 0.99))
+}
+
+// diskTurn has a thread write and sync at that rate, with no server and no
+// network: no server that syncs is faster than that.
+func (b *bench) diskTurn(rate float64) (a answering, err error) {
+	a.rate = rate
+	if a.sync, err = oneSync(b.dir); err != nil {
+		return a, err
+	}
+	took, err := syncTimes(b.dir, max(200, int(rate*b.length.Seconds())), rate)
+	if err == nil {
+		a.took(took)
+	}
+	return a, err
+}
+
+// oneSync is how long one sync takes when one follows the other.
+func oneSync(dir string) (time.Duration, error) {
+	syncs, err := syncTimes(dir, 200, 0)
+	if err != nil {
+		return 0, err
+	}
+	return time.Duration(median(syncs)), nil
 }
 
 func (b *bench) latencySection(servers []server, turns map[string][]answering) section {
@@ -79,13 +115,14 @@ func (b *bench) latencySection(servers []server, turns map[string][]answering) s
 		text: fmt.Sprintf("Each server is sent final dots at a fixed rate, a quarter of what it took a second from 20 connections (4 KB, plain), for %s. "+
 			"There are 20 connections, on each of which all but the dot has been sent when the dot falls due. The latency counts from the time the dot was due, "+
 			"whether or not the client or its connection was free then, to the 250. Just before, the disk is synced 200 times: an fdatasync of 4 KiB "+
-			"written into a file that was there and full. %s.", b.length, plural(b.rounds, "round")),
+			"written into a file that was there and full. The disk alone is one thread that does the same at the journal's rate, counted from when it was due: "+
+			"a disk that is asked less often, and a machine that sleeps in between, may take longer for each. %s.", b.length, plural(b.rounds, "round")),
 	}
 	t := table{header: []string{"server", "dots/s", "p50", "p99", "one sync of the disk", "p99 in syncs"}}
 	micros := func(turns []answering, f func(answering) time.Duration) string {
 		return spread(each(turns, func(a answering) float64 { return float64(f(a).Microseconds()) }), "%.0f") + " µs"
 	}
-	for _, srv := range servers {
+	for _, srv := range append(servers, server{name: diskAlone}) {
 		if srv.missing != "" {
 			t.rows = append(t.rows, []string{srv.name, "not measured: " + srv.missing})
 			continue

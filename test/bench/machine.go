@@ -16,7 +16,7 @@ import (
 
 // machine is what the figures depend on.
 func (b *bench) machine(ctx context.Context) ([][2]string, error) {
-	syncs, err := syncTimes(b.dir, 500)
+	syncs, err := syncTimes(b.dir, 500, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -51,8 +51,10 @@ func (b *bench) machine(ctx context.Context) ([][2]string, error) {
 }
 
 // syncTimes is how long each of n writes of 4 KiB took to be durable, in a file that
-// is there and full: all that a sync then has to do is to write them.
-func syncTimes(dir string, n int) (took []float64, err error) {
+// is there and full: all that a sync then has to do is to write them. They follow
+// one another at once, or, with a rate, each has a time when it is due, and took
+// counts from then.
+func syncTimes(dir string, n int, rate float64) (took []float64, err error) {
 	name := filepath.Join(dir, "sync")
 	f, err := os.Create(name)
 	if err != nil {
@@ -73,8 +75,20 @@ func syncTimes(dir string, n int) (took []float64, err error) {
 	if err := f.Sync(); err != nil {
 		return nil, err
 	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := wakeExactly(); err != nil {
+		return nil, err
+	}
+	start := time.Now()
 	for i := range n {
 		began := time.Now()
+		if rate > 0 {
+			began = start.Add(time.Duration(float64(i) / rate * float64(time.Second)))
+			if err := sleepUntil(began); err != nil {
+				return nil, err
+			}
+		}
 		if _, err := f.WriteAt(block, int64(i*len(block))); err != nil {
 			return nil, err
 		}
