@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -127,6 +128,39 @@ func TestRateLimitOfAConfiguration(t *testing.T) {
 		rcpt := asked(9, func(i int) (policy.Stage, *policy.Transaction) { return policy.StageRcpt, tx(i, "example.net") })
 		if client != c.client || mail != c.mail || rcpt != c.rcpt {
 			t.Errorf("%v: %d of a client, %d of a sender, %d for a recipient, want %d, %d, %d", c.set, client, mail, rcpt, c.client, c.mail, c.rcpt)
+		}
+	}
+}
+
+// TestAReloadNamesEveryFileThatItReads: those of parts that a route alone uses,
+// or a policy, were read and not named.
+func TestAReloadNamesEveryFileThatItReads(t *testing.T) {
+	t.Parallel()
+	cfg := config.Default()
+	for _, s := range []string{
+		"domains=example.org", "delivery.to=discard", "webhook.secret_file=hook.secret", "s3.endpoint=http://127.0.0.1:1", "s3.access_key=a",
+		"s3.secret_key_file=s3.secret", "http_policy.url=http://127.0.0.1:1", "http_policy.secret_file=policy.secret",
+		"minted.key_file=minted.keys", `minted.routes=["tickets"]`, "access_list.file=access",
+	} {
+		if err := cfg.Set(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := &daemon{file: "incoming.toml"}
+	always := []string{"incoming.toml", "access", "policy.secret", "minted.keys"}
+	if got := slices.Sorted(slices.Values(d.files(cfg))); !slices.Equal(got, slices.Sorted(slices.Values(always))) {
+		t.Errorf("%q", got)
+	}
+	for target, more := range map[string][]string{"http://127.0.0.1:1": {"hook.secret"}, "s3:bucket": {"s3.secret"}} {
+		var to config.Target
+		if err := to.UnmarshalText([]byte(target)); err != nil {
+			t.Fatal(err)
+		}
+		routed := *cfg
+		routed.Routes = []config.Route{{Name: "tickets", To: []config.Target{to}}}
+		want := slices.Sorted(slices.Values(append(more, always...)))
+		if got := slices.Sorted(slices.Values(d.files(&routed))); !slices.Equal(got, want) {
+			t.Errorf("%s: %q", target, got)
 		}
 	}
 }

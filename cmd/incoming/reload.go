@@ -84,8 +84,23 @@ func (d *daemon) files(cfg *config.Config) []string {
 	for _, path := range lists {
 		add(path)
 	}
-	if cfg.Delivery.To.Kind == config.ToWebhook {
-		add(cfg.Webhook.SecretFile)
+	targets := []config.Target{cfg.Delivery.To}
+	for _, r := range cfg.Routes {
+		targets = append(targets, r.To...)
+	}
+	for _, to := range targets {
+		if to.Kind == config.ToWebhook || to.Kind == config.ToS3 && cfg.S3.Notify != "" {
+			add(cfg.Webhook.SecretFile)
+		}
+		if to.Kind == config.ToS3 {
+			add(cfg.S3.SecretKeyFile)
+		}
+	}
+	if cfg.HTTPPolicy.URL != "" {
+		add(cfg.HTTPPolicy.SecretFile)
+	}
+	if slices.Contains(cfg.PolicyOrder(), "minted") {
+		add(cfg.Minted.KeyFile)
 	}
 	for _, l := range cfg.Listeners {
 		add(l.Cert)
