@@ -459,7 +459,8 @@ func (r *recovery) settleDouble(j *journal, e *entry, in []place) bool {
 		switch {
 		case err != nil:
 			r.report(p, string(e.id), err)
-			return true
+			r.drop(p, string(e.id)) // one of an ID is enough; the next open decides
+			continue
 		case what == anotherMessage:
 			r.renameDouble(p, string(e.id), journalDir)
 			continue

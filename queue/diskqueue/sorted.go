@@ -10,7 +10,8 @@ import (
 // two hundred steps of a binary search away, and a removal moves 1 KiB.
 const mostRun = 256
 
-// sorted is entries in an order. They lie in runs, each in order and all before
+// sorted is entries in an order, in which no two are the same: an entry is found
+// by what it is ordered by. They lie in runs, each in order and all before
 // the next one's, so that what comes in last and what goes out first, which is
 // nearly all of it, touches the memory of no others: a binary heap of a million
 // entries spends an eighth of a lease in its cache misses, and moves what the
