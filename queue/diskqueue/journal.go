@@ -34,9 +34,14 @@ const (
 	// moved before those that wait have their turn.
 	mostMoved = 256 << 10
 
-	// syncWithin is when what nobody waits for is synced at the latest, if
-	// nothing else comes along to be synced with.
+	// syncWithin is when what nobody waits for is synced at the latest, and how
+	// often is looked again at what could not be done, or not yet.
 	syncWithin = time.Second
+
+	// mostDraining is how many segments are left to drain by themselves at once.
+	// Delivery in order wants one or two, and the acks as many; delivery in any
+	// order takes something from all of them all the time, and none comes to rest.
+	mostDraining = 4
 
 	// mostFree is how many free segments are kept.
 	mostFree = 4
@@ -120,7 +125,7 @@ type journal struct {
 	told     bool       // of that, in this turn
 	unsynced bool
 	timer    *time.Timer
-	set      bool                  // the timer is
+	armed    bool                  // the timer is, or write has not yet seen that it rang
 	now      time.Time             // of the last batch
 	leased   map[queue.ID]*segment // where it says that a message is in delivery
 	checked  map[*segment]struct{} // what may have become free or nearly so
@@ -443,7 +448,8 @@ func grown(buf *[]byte, n int64) []byte {
 	return (*buf)[:n]
 }
 
-// readMeta is the meta of a message as it was last written. It lies in buf.
+// readMeta is the meta of a message as it was last written, until buf is given
+// back.
 func (j *journal) readMeta(sp *spot, whole bool, buf *[]byte) ([]byte, error) {
 	if whole { // the text's checksum is in the message's own record
 		updated := j.isUpdated(sp) // asked first: a copy made meanwhile has the update in it

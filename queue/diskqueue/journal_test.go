@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -136,4 +140,105 @@ func TestWhatNobodyWaitsForIsSyncedWithinASecond(t *testing.T) {
 			t.Errorf("%d syncs in three seconds", synced)
 		}
 	})
+}
+
+// TestABacklogDeliveredInAnyOrderGivesItsRoomBack: something is taken from each
+// segment all the time, so that none comes to rest.
+func TestABacklogDeliveredInAnyOrderGivesItsRoomBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t, what: "in any order", journal: true, mem: crashfs.New(), kept: map[queue.ID]string{}}
+		o := w.options()
+		o.segment, o.restless = 256<<10, 0
+		w.q = mustOpen(t, worldSpool, o)
+		defer w.q.Close()
+		var leases []queue.Lease
+		for n := range 1000 {
+			_, l, err := w.text(letter+strings.Repeat("x", 6000), n, true)
+			w.must(err)
+			leases = append(leases, l)
+		}
+		r := rand.New(rand.NewPCG(1, 2))
+		r.Shuffle(len(leases), func(i, j int) { leases[i], leases[j] = leases[j], leases[i] })
+		files := func() int {
+			synctest.Wait()
+			names, err := w.mem.ReadDir(worldSpool + "/" + journalDir)
+			w.must(err)
+			return len(names)
+		}
+		full := files()
+		for len(leases) > 100 {
+			w.must(leases[0].Ack(t.Context()))
+			leases = leases[1:]
+			time.Sleep(time.Millisecond)
+		}
+		// A tenth is left. Four segments may drain, four are kept free, and one is written to.
+		if left := files(); left > full/2 {
+			t.Errorf("%d files in place of %d when a tenth of the messages is left", left, full)
+		}
+	})
+}
+
+// TestAFailedSyncThatNobodyWaitsForIsReported: the storage is sick, and nobody
+// was told.
+func TestAFailedSyncThatNobodyWaitsForIsReported(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "a failed sync", true)
+		defer w.q.Close()
+		w.must(w.fill(3))
+		time.Sleep(2 * syncWithin)
+		l, err := w.q.Lease(t.Context())
+		w.must(err)
+		w.must(l.Ack(t.Context()))
+		synctest.Wait()
+		w.fs.Fail(faultfs.Rule{Op: faultfs.Sync, Path: ".seg", Nth: 1, Err: syscall.EIO})
+		time.Sleep(2 * syncWithin)
+		synctest.Wait()
+		if told := w.events.spool(); len(told) != 1 || !errors.Is(told[0].Err, syscall.EIO) {
+			t.Errorf("told: %v", told)
+		}
+		time.Sleep(2 * probeEvery)
+		if err := w.q.well(); err != nil {
+			t.Errorf("not well again: %v", err)
+		}
+		w.put(9)
+	})
+}
+
+// TestAMessageIsThereOnceThoughItsDoubleCannotBeRead: which of the two stays is
+// for the next open to decide.
+func TestAMessageIsThereOnceThoughItsDoubleCannotBeRead(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	w := newWorld(t, "a double", true)
+	id := w.put(1)
+	e, ok := w.q.schedule.find(id)
+	if !ok {
+		t.Fatal("not found")
+	}
+	r, err := w.q.journal.read(&e)
+	w.must(err)
+	w.must(w.q.disk.entomb(id, r, []byte(letter), newNote(queue.KindRejected, "no", "")))
+	w.must(w.q.Close())
+	o := w.options()
+	reads := 0
+	disarm := w.fs.Fail(faultfs.Rule{Op: faultfs.Read, Path: ".seg", Err: syscall.EIO, Match: func(faultfs.Call) bool {
+		reads++
+		return reads > 5 // three headers, a trailer and a footer
+	}})
+	w.q = mustOpen(t, worldSpool, o)
+	disarm()
+	if told := w.events.spool(); len(told) == 0 || !errors.Is(told[0].Err, syscall.EIO) {
+		t.Fatalf("it could be read: %v", told)
+	}
+	var found []queue.ID
+	for e, err := range w.q.List(ctx, queue.Filter{}) {
+		w.must(err)
+		found = append(found, e.ID)
+	}
+	if !slices.Equal(found, []queue.ID{id}) {
+		t.Errorf("%v", found)
+	}
+	w.must(w.q.Close())
 }

@@ -89,9 +89,8 @@ func (j *journal) write(asked []*request) {
 	j.syncDue = false
 	j.reqMu.Unlock()
 	if due {
-		j.set = false
+		j.armed = false
 		maps.Copy(j.checked, j.draining)
-		clear(j.draining)
 	}
 	j.now = time.Now()
 	j.told = false
@@ -268,10 +267,10 @@ func (j *journal) flush(sync bool) bool {
 // wakeLater sees to it that what was written is synced soon, whatever comes,
 // and that what could not be done is tried again.
 func (j *journal) wakeLater() {
-	if j.set {
+	if j.armed {
 		return
 	}
-	j.set = true
+	j.armed = true
 	if j.timer == nil {
 		j.timer = time.AfterFunc(syncWithin, func() {
 			j.reqMu.Lock()
@@ -389,6 +388,9 @@ func (j *journal) fail(batch []*request, err error) {
 	j.retire()
 	j.unsynced = false
 	j.why = err
+	if len(batch) == 0 { // a sync that nobody waits for
+		j.report("journal", "", err)
+	}
 	for _, q := range batch {
 		switch {
 		case !q.waits:
@@ -661,8 +663,10 @@ func (j *journal) look(s *segment) bool {
 	case first != nil:
 		return false
 	case s.stuck:
-	case s.halfMoved, s.uncertain, s.weight() < s.size/4 && j.now.Sub(s.eased) >= j.restless:
+		delete(j.draining, s)
+	case s.halfMoved, s.uncertain, s.weight() < s.size/4 && !j.drains(s):
 		delete(j.checked, s)
+		delete(j.draining, s)
 		j.moving, j.moved = s, 0
 		return true
 	case s.weight() < s.size/4:
@@ -671,6 +675,12 @@ func (j *journal) look(s *segment) bool {
 	}
 	delete(j.checked, s)
 	return false
+}
+
+// drains is whether a segment of which little counts is left to drain by itself.
+func (j *journal) drains(s *segment) bool {
+	_, does := j.draining[s]
+	return j.now.Sub(s.eased) < j.restless && (does || len(j.draining) < mostDraining)
 }
 
 // first is the segment that must go before any other: one that may not hold
