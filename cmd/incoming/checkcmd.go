@@ -91,11 +91,7 @@ func (a *app) writePlan(cfg *config.Config, status incoming.Status, file string)
 	if cfg.Recipients != nil {
 		line("recipients", "%s", recipientsText(cfg))
 	}
-	policies := strings.Join(cfg.PolicyOrder(), ", ")
-	if policies == "" {
-		policies = "none"
-	}
-	line("policies", "%s", policies)
+	line("policies", "%s", policiesText(cfg))
 	for _, text := range filtersText(cfg) {
 		line("", "%s", text)
 	}
@@ -147,6 +143,20 @@ func recipientsText(cfg *config.Config) string {
 		texts = append(texts, "those "+plural(len(urls), "application")+" know of")
 	}
 	return strings.Join(texts, ", ")
+}
+
+// policiesText is the policies in the order in which they are asked.
+func policiesText(cfg *config.Config) string {
+	names := cfg.PolicyOrder()
+	if len(names) == 0 {
+		return "none"
+	}
+	for i, name := range names {
+		if cfg.Observes(name) {
+			names[i] += " (observed)"
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 func domainsText(cfg *config.Config) string {
