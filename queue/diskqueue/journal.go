@@ -302,7 +302,7 @@ func (j *journal) bury(e *entry, n *note) error {
 		_, broken := isBroken(err)
 		return err == nil || broken || n.Kind == queue.KindCorrupt && kindOf(err) != queue.ErrBusy
 	}
-	f, err := j.readFrame(e.spot, nil)
+	f, err := j.readFrame(e.spot, new([]byte))
 	if !passes(err) {
 		return err
 	}
@@ -437,11 +437,8 @@ func (j *journal) giveBack(buf *[]byte) {
 	}
 }
 
-// grown returns n octets, of a buffer that is used again and may be nil.
+// grown returns n octets of a buffer, which is made larger if it has to be.
 func grown(buf *[]byte, n int64) []byte {
-	if buf == nil {
-		return make([]byte, n)
-	}
 	if int64(cap(*buf)) < n {
 		*buf = make([]byte, n)
 	}
@@ -493,8 +490,8 @@ func (s *segment) notRecord(off int64) error {
 	return &brokenError{fmt.Sprintf("%s/%s has no whole record at %d", journalDir, filepath.Base(s.path), off)}
 }
 
-// readFrame reads the message's own record into buf, or, if that is nil, into
-// memory of its own. With a *brokenError it returns what there is of it.
+// readFrame reads the message's own record into buf. With a *brokenError it
+// returns what there is of it.
 func (j *journal) readFrame(sp *spot, buf *[]byte) (frame, error) {
 	seg, off, n, err := j.hold(sp, false)
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// mostRun is how many entries a run holds. With a million entries a run is some
-// two hundred steps of a binary search away, and a removal moves 1 KiB.
+// mostRun is how many entries a run holds at most. Among a million a run is a
+// dozen steps of a binary search away, and a removal moves 1 KiB.
 const mostRun = 256
 
 // sorted is entries in an order, in which no two are the same: an entry is found
@@ -112,10 +112,6 @@ func (s *sorted) remove(e *entry) {
 	}
 	s.n--
 	s.runs[run] = slices.Delete(s.runs[run], at, at+1)
-	if s.n == 0 {
-		s.runs = nil
-		return
-	}
 	if len(s.runs[run]) > 0 && (run == 0 || len(s.runs[run]) > mostRun/4) {
 		return
 	}
