@@ -64,11 +64,6 @@ func (b *bench) depthTurns(ctx context.Context, l layout, depth int) (turns []de
 			err = rerr
 		}
 	}()
-	began := time.Now()
-	if _, err := b.work(ctx, "fill", dir, l, depth); err != nil {
-		return nil, cold, err
-	}
-	b.progress("depth: %s filled with %d in %.1f s", l.name, depth, time.Since(began).Seconds())
 	for round := range b.rounds {
 		t, err := b.depthRound(ctx, l, dir, depth, round)
 		if err != nil {
@@ -83,11 +78,13 @@ func (b *bench) depthTurns(ctx context.Context, l layout, depth int) (turns []de
 }
 
 // depthRound measures an empty spool and the filled one, each round the other
-// one first. What an earlier round took out of the filled one is put back before.
+// one first. The filled one is filled before, or filled up again.
 func (b *bench) depthRound(ctx context.Context, l layout, filled string, depth, round int) (t depthTurn, err error) {
+	began := time.Now()
 	if _, err := b.work(ctx, "fill", filled, l, depth); err != nil {
 		return t, err
 	}
+	b.progress("round %d, depth: %s filled up to %d in %.1f s", round+1, l.name, depth, time.Since(began).Seconds())
 	empty := filepath.Join(b.dir, "empty")
 	defer func() {
 		if rerr := os.RemoveAll(empty); err == nil {
