@@ -11,6 +11,7 @@ import (
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/incoming-mx/incoming/cmd/incoming/internal/config"
+	"github.com/incoming-mx/incoming/internal/sched"
 	"github.com/spf13/cobra"
 )
 
@@ -55,6 +56,9 @@ func (a *app) serve(cmd *cobra.Command, f *configFlags) error {
 		return err
 	}
 	d.file = f.file
+	if err := sched.Batch(); err != nil {
+		d.log.Info("threads are scheduled as they come", "error", err)
+	}
 	return errors.Join(d.run(cmd.Context(), hangups, endings), d.close())
 }
 

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 
 	gosmtp "github.com/emersion/go-smtp"
+	"github.com/incoming-mx/incoming/internal/sched"
 	"github.com/incoming-mx/incoming/smtp"
 	"github.com/mhale/smtpd"
 )
@@ -59,6 +60,9 @@ func servePeer(args []string) error {
 	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
+		return err
+	}
+	if err := sched.Batch(); err != nil { // as the daemon does: it is not what libraries differ in
 		return err
 	}
 	switch kind {

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// TestTheDaemonIsBatchWork: field 41 of a thread's stat (proc(5)) is its policy,
+// and SCHED_BATCH is 3.
+func TestTheDaemonIsBatchWork(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux is asked for it")
+	}
+	d := newPlace(t).start(t)
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", d.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) < 2 {
+		t.Fatalf("%d threads, want several", len(files))
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // the thread has ended
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, after, _ := strings.Cut(string(text), ") ") // the name, field 2, may hold anything
+		if fields := strings.Fields(after); len(fields) < 39 || fields[41-3] != "3" {
+			t.Errorf("%s has no policy of 3: %s", file, text)
+		}
+	}
+}
