@@ -106,7 +106,7 @@ type journal struct {
 	hurry  chan struct{} // somebody waits for the one that is made
 	short  atomic.Bool   // the last one could not be made
 
-	frames sync.Pool // of *[]byte; records are read into them
+	frames sync.Pool // of *[]byte; records are read into them, and the meta of one to be written is put there
 
 	recentMu sync.Mutex
 	recent   map[queue.ID]*record
@@ -196,10 +196,13 @@ var errTooLong = errors.New("diskqueue: the record is too long for the journal")
 func (j *journal) commit(e *entry, r *record, b *body) error {
 	r.Size, r.hasSize = b.size, true
 	r.crc, r.hasCRC = b.crc, true
-	meta, err := r.encode()
+	buf := j.frames.Get().(*[]byte)
+	defer j.giveBack(buf)
+	meta, err := r.encodeInto(*buf)
 	if err != nil {
 		return fmt.Errorf("meta: %w", err)
 	}
+	*buf = meta
 	if frameLen(r.ID, int64(len(meta)), b.size) > j.mostRecord() {
 		return errTooLong
 	}
@@ -426,11 +429,11 @@ func (j *journal) isUpdated(sp *spot) bool {
 const (
 	// firstRead is how much of a record is read in the hope that its meta is in it.
 	firstRead = 1024
-	// mostRead is the largest buffer that is used again for records read.
+	// mostRead is the largest buffer that is used again.
 	mostRead = 64 << 10
 )
 
-// giveBack takes a buffer back that records were read into.
+// giveBack takes a buffer of frames back.
 func (j *journal) giveBack(buf *[]byte) {
 	if cap(*buf) <= mostRead {
 		j.frames.Put(buf)

@@ -199,18 +199,21 @@ func (r *record) meta() *metaJSON {
 	return m
 }
 
-// encode is the text of meta.json. What most messages have it writes itself,
-// for every commit comes by here and reflection is a twentieth of its time;
-// what few have it leaves to marshal, which writes the same.
-func (r *record) encode() ([]byte, error) {
+// encode is the text of meta.json.
+func (r *record) encode() ([]byte, error) { return r.encodeInto(nil) }
+
+// encodeInto writes into b, if that has room, in place of memory of its own. What
+// most messages have it writes itself, for every commit comes by here and
+// reflection is a twentieth of its time; what few have it leaves to marshal,
+// which writes the same.
+func (r *record) encodeInto(b []byte) ([]byte, error) {
 	if r.extra != nil || len(r.Settled) > 0 || len(r.Skip) > 0 || len(r.Facts) > 0 || !r.hasSize || !r.hasCRC {
 		return marshal(r.meta(), r.extra)
 	}
 	if r.dsn() != nil || r.TLS != nil {
 		return marshal(r.meta(), nil)
 	}
-	b := make([]byte, 0, 512+len(r.Prepend))
-	b = append(b, `{"format":`...)
+	b = append(slices.Grow(b[:0], 512+len(r.Prepend)), `{"format":`...)
 	b = strconv.AppendInt(b, format, 10)
 	b = text(r.ID).append(append(b, `,"id":`...))
 	b = text(r.Envelope.MailFrom).append(append(b, `,"mail_from":`...))

@@ -131,7 +131,7 @@ func TestAnOpenLoopEndsWhenTheServerDoes(t *testing.T) {
 	}
 }
 
-func TestASpoolIsFilledMeasuredAndOpened(t *testing.T) {
+func TestASpoolIsFilledMeasuredAndWeighed(t *testing.T) {
 	t.Parallel()
 	for _, withJournal := range []string{"true", "false"} {
 		t.Run("journal="+withJournal, func(t *testing.T) {
@@ -161,8 +161,12 @@ func spoolIsMeasured(t *testing.T, withJournal string) {
 	if n, err := entries(false, filepath.Join(dir, "committed")); err != nil || n != want {
 		t.Errorf("%d messages have a directory, want %d: %v", n, want, err)
 	}
-	f := work("measure", "20000000")
-	if f.Depth != 150 || f.Opening <= 0 || f.Heap == 0 || f.Resident == 0 || f.Commits <= 0 || f.Leases <= 0 {
+	f := work("weigh", "0")
+	if f.Depth != 150 || f.Opening <= 0 || f.Heap == 0 || f.Resident == 0 {
+		t.Errorf("weighed %+v", f)
+	}
+	f = work("measure", "20000000")
+	if f.Depth != 150 || f.Opening <= 0 || f.Commits <= 0 || f.Leases <= 0 {
 		t.Errorf("measured %+v", f)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -26,7 +27,7 @@ func depths(ctx context.Context, b *bench) (section, error) {
 		text: fmt.Sprintf("Package diskqueue alone, each time in a process of its own: 20 goroutines commit messages of %d octets for %s, "+
 			"then 16 lease and acknowledge the oldest for as long. The filled spool is filled without syncs, before each of its turns, and measured in turns with a new, empty one; "+
 			"%s. Opening is the longest of the rounds' and of one at the end, after the kernel has dropped what it had read of the spool's files. Memory is "+
-			"what is resident after opening and a collection, less the same of the empty spool, divided by the messages; beside it what of that "+
+			"what is resident after that one and a collection, less the same of an empty spool, divided by the messages; beside it what of that "+
 			"Go's heap holds alive. With directories the spool is filled with a %dth of the messages.", queued, b.length, plural(b.rounds, "round"), directoryShare),
 	}
 	t := table{header: []string{"", "depth", "commits/s", "leases/s", "opening", "memory a message", "heap"}}
@@ -36,11 +37,11 @@ func depths(ctx context.Context, b *bench) (section, error) {
 		if !l.journal {
 			depth = max(1, b.depth/directoryShare)
 		}
-		turns, cold, err := b.depthTurns(ctx, l, depth)
+		turns, last, err := b.depthTurns(ctx, l, depth)
 		if err != nil {
 			return s, fmt.Errorf("%s: %w", l.name, err)
 		}
-		all[i] = figures(turns, cold)
+		all[i] = figures(turns, last)
 		t.rows = append(t.rows, depthRows(l.name, turns, all[i])...)
 	}
 	s.tables = []table{t}
@@ -55,9 +56,9 @@ func depths(ctx context.Context, b *bench) (section, error) {
 	return s, nil
 }
 
-// depthTurns leaves nothing behind. cold is what was found of the filled spool
-// when nothing of it was in memory.
-func (b *bench) depthTurns(ctx context.Context, l layout, depth int) (turns []depthTurn, cold found, err error) {
+// depthTurns leaves nothing behind. last is both spools, opened once more and
+// weighed.
+func (b *bench) depthTurns(ctx context.Context, l layout, depth int) (turns []depthTurn, last depthTurn, err error) {
 	dir := filepath.Join(b.dir, "filled")
 	defer func() {
 		if rerr := os.RemoveAll(dir); err == nil {
@@ -67,14 +68,20 @@ func (b *bench) depthTurns(ctx context.Context, l layout, depth int) (turns []de
 	for round := range b.rounds {
 		t, err := b.depthRound(ctx, l, dir, depth, round)
 		if err != nil {
-			return nil, cold, err
+			return nil, last, err
 		}
 		b.progress("round %d, depth: %s: %.0f and %.0f commits/s, %.0f and %.0f leases/s, opened in %s", round+1, l.name,
 			t.empty.Commits, t.filled.Commits, t.empty.Leases, t.filled.Leases, t.filled.Opening)
 		turns = append(turns, t)
 	}
-	cold, err = b.work(ctx, "open", dir, l, 0)
-	return turns, cold, err
+	if last.filled, err = b.work(ctx, "weigh", dir, l, 0); err != nil {
+		return nil, last, err
+	}
+	err = b.withEmpty(func(dir string) (err error) {
+		last.empty, err = b.work(ctx, "weigh", dir, l, 0)
+		return err
+	})
+	return turns, last, err
 }
 
 // depthRound measures an empty spool and the filled one, each round the other
@@ -85,22 +92,29 @@ func (b *bench) depthRound(ctx context.Context, l layout, filled string, depth, 
 		return t, err
 	}
 	b.progress("round %d, depth: %s filled up to %d in %.1f s", round+1, l.name, depth, time.Since(began).Seconds())
-	empty := filepath.Join(b.dir, "empty")
-	defer func() {
-		if rerr := os.RemoveAll(empty); err == nil {
-			err = rerr
+	err = b.withEmpty(func(empty string) error {
+		for i := range 2 {
+			dir, f := empty, &t.empty
+			if (i+round)%2 == 1 {
+				dir, f = filled, &t.filled
+			}
+			if *f, err = b.work(ctx, "measure", dir, l, int(b.length)); err != nil {
+				return err
+			}
 		}
-	}()
-	for i := range 2 {
-		dir, f := empty, &t.empty
-		if (i+round)%2 == 1 {
-			dir, f = filled, &t.filled
-		}
-		if *f, err = b.work(ctx, "measure", dir, l, int(b.length)); err != nil {
-			return t, err
-		}
+		return nil
+	})
+	return t, err
+}
+
+// withEmpty calls f with an empty directory for a new spool, which it removes
+// afterwards.
+func (b *bench) withEmpty(f func(dir string) error) error {
+	dir, err := os.MkdirTemp(b.dir, "empty-")
+	if err != nil {
+		return err
 	}
-	return t, nil
+	return errors.Join(f(dir), os.RemoveAll(dir))
 }
 
 // work has a process work on a spool and returns what that found.
@@ -120,14 +134,14 @@ func (b *bench) work(ctx context.Context, action, dir string, l layout, amount i
 // depthFigures is what is held against, by round.
 type depthFigures struct{ accepting, leasing, opening, memory, heap []float64 }
 
-func figures(turns []depthTurn, cold found) depthFigures {
+func figures(turns []depthTurn, last depthTurn) depthFigures {
 	f := depthFigures{
 		accepting: each(turns, func(t depthTurn) float64 { return t.filled.Commits / t.empty.Commits }),
 		leasing:   each(turns, func(t depthTurn) float64 { return t.filled.Leases / t.empty.Leases }),
-		memory:    each(turns, func(t depthTurn) float64 { return t.each(float64(t.filled.Resident - t.empty.Resident)) }),
-		heap:      each(turns, func(t depthTurn) float64 { return t.each(float64(t.filled.Heap) - float64(t.empty.Heap)) }),
+		memory:    []float64{last.each(float64(last.filled.Resident - last.empty.Resident))},
+		heap:      []float64{last.each(float64(last.filled.Heap) - float64(last.empty.Heap))},
 	}
-	longest := cold.Opening
+	longest := last.filled.Opening
 	for _, t := range turns {
 		longest = max(longest, t.filled.Opening)
 	}

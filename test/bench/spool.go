@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/incoming-mx/incoming/internal/sched"
 	"github.com/incoming-mx/incoming/queue"
 	"github.com/incoming-mx/incoming/queue/diskqueue"
 )
@@ -30,17 +31,18 @@ const queued = 1024
 type found struct {
 	Depth    int           // after opening
 	Opening  time.Duration // how long it took
-	Resident int64         // memory of the process then
-	Heap     uint64        // of it, what Go's heap holds alive
-	Commits  float64       // a second
-	Leases   float64       // a second
+	Resident int64         // memory of the process then; by weigh alone
+	Heap     uint64        // of it, what Go's heap holds alive; likewise
+	Commits  float64       // a second; by measure alone
+	Leases   float64       // a second; likewise
 }
 
 // workSpool is such a process: ACTION DIR JOURNAL AMOUNT, where ACTION is
 //
 //	fill     it up to so many messages, without syncs
 //	measure  it: open, commit and lease, each for so many nanoseconds
-//	open     it, after the kernel has forgotten what it read of it
+//	weigh    it: open it, after the kernel has forgotten what it read of it, and
+//	         collect what that left
 //
 // The last two print what they found as JSON.
 func workSpool(ctx context.Context, args []string, out io.Writer) error {
@@ -56,6 +58,9 @@ func workSpool(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := sched.Batch(); err != nil { // as the daemon does
+		return err
+	}
 	o := &diskqueue.Options{Depth: -1, NoFsync: action == "fill", NoJournal: !withJournal}
 	switch action {
 	case "fill":
@@ -63,15 +68,9 @@ func workSpool(ctx context.Context, args []string, out io.Writer) error {
 	case "measure":
 		f, err := measureSpool(ctx, dir, o, time.Duration(amount))
 		return errors.Join(err, json.NewEncoder(out).Encode(f))
-	case "open":
-		if err := forget(dir); err != nil {
-			return err
-		}
-		q, f, err := openSpool(dir, o)
-		if err != nil {
-			return err
-		}
-		return errors.Join(q.Close(), json.NewEncoder(out).Encode(f))
+	case "weigh":
+		f, err := weighSpool(dir, o)
+		return errors.Join(err, json.NewEncoder(out).Encode(f))
 	}
 	return fmt.Errorf("no action %q", action)
 }
@@ -131,21 +130,32 @@ func measureSpool(ctx context.Context, dir string, o *diskqueue.Options, length 
 
 // openSpool opens a spool and says what that took.
 func openSpool(dir string, o *diskqueue.Options) (*diskqueue.Queue, found, error) {
-	var f found
 	began := time.Now()
 	q, err := diskqueue.Open(dir, o)
 	if err != nil {
-		return nil, f, err
+		return nil, found{}, err
 	}
-	f.Opening, f.Depth = time.Since(began), q.Depth().Ready
+	return q, found{Opening: time.Since(began), Depth: q.Depth().Ready}, nil
+}
+
+// weighSpool has a process of its own: one whose free memory was given back has
+// to fetch every page of it again, which here takes 10 µs each and would be
+// counted as what commits take.
+func weighSpool(dir string, o *diskqueue.Options) (f found, err error) {
+	if err := forget(dir); err != nil {
+		return f, err
+	}
+	q, f, err := openSpool(dir, o)
+	if err != nil {
+		return f, err
+	}
+	defer func() { err = errors.Join(err, q.Close()) }()
 	debug.FreeOSMemory() // collects first
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	f.Heap = m.HeapAlloc
-	if f.Resident, err = resident(os.Getpid(), "VmRSS"); err != nil {
-		return nil, f, errors.Join(err, q.Close())
-	}
-	return q, f, nil
+	f.Resident, err = resident(os.Getpid(), "VmRSS")
+	return f, err
 }
 
 // commit has one message taken.
