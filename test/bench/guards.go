@@ -17,7 +17,7 @@ type guard struct {
 // deadlines and rate limits. Both go the same way through the code: what is off
 // asks less of it.
 func (b *bench) guards() []guard {
-	all := []guard{{engineName, b.peer(engineName+", unguarded", "", "engine-unguarded"), b.peer(engineName, "", "engine")}}
+	all := []guard{{engineName, b.peer(engineName+", unguarded", "", asBatch+"engine-unguarded"), b.peer(engineName, "", asBatch+"engine")}}
 	for _, delivering := range []bool{false, true} {
 		now := b.incoming(journal, delivering)
 		all = append(all, guard{now.name, b.incoming(journal, delivering, unguarded()...), b.incoming(journal, delivering, wellGuarded()...)})

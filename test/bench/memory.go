@@ -20,7 +20,7 @@ func (b *bench) holders() []server {
 	return []server{
 		b.peer(goSMTPName, "", "go-smtp"),
 		b.peer(smtpdName, "", "smtpd"),
-		b.peer(engineName, "", "engine"),
+		b.peer(engineName, "", asBatch+"engine"),
 		b.incoming(journal, true),
 		b.incoming(directories, true),
 	}

@@ -48,7 +48,9 @@ Incoming is the daemon as built by ` + "`go build ./cmd/incoming`" + `, with ` +
 all else as it comes, its log, a line or two a message, in a file. It is measured with its journal and without (directories),
 accepting only (` + "`--deliver none`" + `) and delivering every message meanwhile (` + "`--deliver discard`" + `). Its engine alone is
 package smtp in a small server that keeps nothing. Postfix has its defaults, its discard transport, and its log in a file;
-go-smtp and smtpd are small servers made with these libraries, which keep nothing, or a synced file a message.
+go-smtp and smtpd are small servers made with these libraries, which keep nothing, or a synced file a message. The engine asks
+to be scheduled as batch work, as the daemon does ([why](performance.md#what-the-ratios-depend-on)); peers are as they come. In clear
+the engine is measured without too, and go-smtp with it, for the difference is not one of the libraries.
 
 `
 

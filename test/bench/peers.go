@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 
 	gosmtp "github.com/emersion/go-smtp"
 	"github.com/incoming-mx/incoming/internal/sched"
@@ -20,6 +21,10 @@ import (
 // peerCommand is how this program is told to be one of the Go peers, in a
 // process of its own.
 const peerCommand = "serve-peer"
+
+// asBatch stands before the kind of a peer that asks to be scheduled as the daemon
+// does. Others are as they come.
+const asBatch = "batch:"
 
 // peer is a Go library measured by a small server made with it.
 func (b *bench) peer(name, stores, kind string) server {
@@ -62,8 +67,11 @@ func servePeer(args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := sched.Batch(); err != nil { // as the daemon does: it is not what libraries differ in
-		return err
+	kind, batch := strings.CutPrefix(kind, asBatch)
+	if batch {
+		if err := sched.Batch(); err != nil {
+			return err
+		}
 	}
 	switch kind {
 	case "engine":

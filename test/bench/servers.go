@@ -13,7 +13,9 @@ import (
 const (
 	sinkName       = "smtp-sink"
 	engineName     = "Incoming's engine, discarding"
+	usualName      = "the engine, not as batch work"
 	goSMTPName     = "go-smtp, discarding"
+	goSMTPBatch    = "go-smtp, as batch work"
 	goSMTPFileName = "go-smtp, a file a message"
 	smtpdName      = "smtpd, discarding"
 	postfixName    = "Postfix"
@@ -38,8 +40,10 @@ func (l layout) delivering() string { return l.name + ", delivering" }
 func (b *bench) servers() []server {
 	all := []server{
 		{name: sinkName, missing: needs("smtp-sink"), plainOnly: "it speaks no TLS", start: startSink},
-		b.peer(engineName, "", "engine"),
+		b.peer(engineName, "", asBatch+"engine"),
+		inClear(b.peer(usualName, "", "engine")),
 		b.peer(goSMTPName, "", "go-smtp"),
+		inClear(b.peer(goSMTPBatch, "", asBatch+"go-smtp")),
 		b.peer(smtpdName, "", "smtpd"),
 		b.peer(goSMTPFileName, "one file, synced, renamed", "go-smtp-file"),
 		{name: postfixName, stores: "its queue, and delivers to discard", missing: needsPostfix(), start: b.startPostfix},
@@ -48,6 +52,12 @@ func (b *bench) servers() []server {
 		all = append(all, b.incoming(l, false), b.incoming(l, true))
 	}
 	return all
+}
+
+// inClear is for what shows in clear already.
+func inClear(s server) server {
+	s.plainOnly = "what scheduling does shows in clear"
+	return s
 }
 
 // incoming is the built daemon. It delivers to discard, as Postfix does, or not
