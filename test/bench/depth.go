@@ -26,7 +26,7 @@ func depths(ctx context.Context, b *bench) (section, error) {
 		title: "Depth of the queue",
 		text: fmt.Sprintf("Package diskqueue alone, each time in a process of its own: 20 goroutines commit messages of %d octets for %s, "+
 			"then 16 lease and acknowledge the oldest for as long. The filled spool is filled without syncs, before each of its turns, and measured in turns with a new, empty one; "+
-			"%s. Opening is the longest of the rounds' and of one at the end, after the kernel has dropped what it had read of the spool's files. Memory is "+
+			"%s. Opening is the longest of the rounds' and of one before them, after the kernel has dropped what it had read of the spool's files. Memory is "+
 			"what is resident after that one and a collection, less the same of an empty spool, divided by the messages; beside it what of that "+
 			"Go's heap holds alive. With directories the spool is filled with a %dth of the messages.", queued, b.length, plural(b.rounds, "round"), directoryShare),
 	}
@@ -37,11 +37,11 @@ func depths(ctx context.Context, b *bench) (section, error) {
 		if !l.journal {
 			depth = max(1, b.depth/directoryShare)
 		}
-		turns, last, err := b.depthTurns(ctx, l, depth)
+		turns, weighed, err := b.depthTurns(ctx, l, depth)
 		if err != nil {
 			return s, fmt.Errorf("%s: %w", l.name, err)
 		}
-		all[i] = figures(turns, last)
+		all[i] = figures(turns, weighed)
 		t.rows = append(t.rows, depthRows(l.name, turns, all[i])...)
 	}
 	s.tables = []table{t}
@@ -56,42 +56,56 @@ func depths(ctx context.Context, b *bench) (section, error) {
 	return s, nil
 }
 
-// depthTurns leaves nothing behind. last is both spools, opened once more and
-// weighed.
-func (b *bench) depthTurns(ctx context.Context, l layout, depth int) (turns []depthTurn, last depthTurn, err error) {
+// depthTurns leaves nothing behind. weighed is both spools before the rounds, in
+// which messages of the filled one are delivered.
+func (b *bench) depthTurns(ctx context.Context, l layout, depth int) (turns []depthTurn, weighed depthTurn, err error) {
 	dir := filepath.Join(b.dir, "filled")
 	defer func() {
 		if rerr := os.RemoveAll(dir); err == nil {
 			err = rerr
 		}
 	}()
+	if err := b.fill(ctx, dir, l, depth); err != nil {
+		return nil, weighed, err
+	}
+	if weighed.filled, err = b.work(ctx, "weigh", dir, l, 0); err != nil {
+		return nil, weighed, err
+	}
+	err = b.withEmpty(func(dir string) (err error) {
+		weighed.empty, err = b.work(ctx, "weigh", dir, l, 0)
+		return err
+	})
+	if err != nil {
+		return nil, weighed, err
+	}
 	for round := range b.rounds {
 		t, err := b.depthRound(ctx, l, dir, depth, round)
 		if err != nil {
-			return nil, last, err
+			return nil, weighed, err
 		}
 		b.progress("round %d, depth: %s: %.0f and %.0f commits/s, %.0f and %.0f leases/s, opened in %s", round+1, l.name,
 			t.empty.Commits, t.filled.Commits, t.empty.Leases, t.filled.Leases, t.filled.Opening)
 		turns = append(turns, t)
 	}
-	if last.filled, err = b.work(ctx, "weigh", dir, l, 0); err != nil {
-		return nil, last, err
-	}
-	err = b.withEmpty(func(dir string) (err error) {
-		last.empty, err = b.work(ctx, "weigh", dir, l, 0)
+	return turns, weighed, nil
+}
+
+// fill fills a spool, or fills it up again.
+func (b *bench) fill(ctx context.Context, dir string, l layout, depth int) error {
+	began := time.Now()
+	if _, err := b.work(ctx, "fill", dir, l, depth); err != nil {
 		return err
-	})
-	return turns, last, err
+	}
+	b.progress("depth: %s filled up to %d in %.1f s", l.name, depth, time.Since(began).Seconds())
+	return nil
 }
 
 // depthRound measures an empty spool and the filled one, each round the other
-// one first. The filled one is filled before, or filled up again.
+// one first. The filled one is filled up before.
 func (b *bench) depthRound(ctx context.Context, l layout, filled string, depth, round int) (t depthTurn, err error) {
-	began := time.Now()
-	if _, err := b.work(ctx, "fill", filled, l, depth); err != nil {
+	if err := b.fill(ctx, filled, l, depth); err != nil {
 		return t, err
 	}
-	b.progress("round %d, depth: %s filled up to %d in %.1f s", round+1, l.name, depth, time.Since(began).Seconds())
 	err = b.withEmpty(func(empty string) error {
 		for i := range 2 {
 			dir, f := empty, &t.empty
@@ -134,14 +148,14 @@ func (b *bench) work(ctx context.Context, action, dir string, l layout, amount i
 // depthFigures is what is held against, by round.
 type depthFigures struct{ accepting, leasing, opening, memory, heap []float64 }
 
-func figures(turns []depthTurn, last depthTurn) depthFigures {
+func figures(turns []depthTurn, weighed depthTurn) depthFigures {
 	f := depthFigures{
 		accepting: each(turns, func(t depthTurn) float64 { return t.filled.Commits / t.empty.Commits }),
 		leasing:   each(turns, func(t depthTurn) float64 { return t.filled.Leases / t.empty.Leases }),
-		memory:    []float64{last.each(float64(last.filled.Resident - last.empty.Resident))},
-		heap:      []float64{last.each(float64(last.filled.Heap) - float64(last.empty.Heap))},
+		memory:    []float64{weighed.each(float64(weighed.filled.Resident - weighed.empty.Resident))},
+		heap:      []float64{weighed.each(float64(weighed.filled.Heap) - float64(weighed.empty.Heap))},
 	}
-	longest := last.filled.Opening
+	longest := weighed.filled.Opening
 	for _, t := range turns {
 		longest = max(longest, t.filled.Opening)
 	}
