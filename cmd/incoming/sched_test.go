@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -19,6 +21,9 @@ func TestTheDaemonIsBatchWork(t *testing.T) {
 		t.Skip("only Linux is asked for it")
 	}
 	d := newPlace(t).start(t)
+	if strings.Contains(d.err.String(), "threads are scheduled as they come") {
+		t.Skipf("it may not ask for that here: %s", d.err)
+	}
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", d.cmd.Process.Pid))
 	if err != nil {
 		t.Fatal(err)
@@ -28,14 +33,14 @@ func TestTheDaemonIsBatchWork(t *testing.T) {
 	}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
 			continue // the thread has ended
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, after, _ := strings.Cut(string(text), ") ") // the name, field 2, may hold anything
-		if fields := strings.Fields(after); len(fields) < 39 || fields[41-3] != "3" {
+		after := text[bytes.LastIndexByte(text, ')')+1:] // the name, field 2, may hold anything
+		if fields := strings.Fields(string(after)); len(fields) < 39 || fields[41-3] != "3" {
 			t.Errorf("%s has no policy of 3: %s", file, text)
 		}
 	}

@@ -46,6 +46,7 @@ func (a *app) serve(cmd *cobra.Command, f *configFlags) error {
 	defer signal.Stop(hangups)
 	defer signal.Stop(endings)
 
+	unscheduled := sched.Batch() // while there are few threads; told when there is a log
 	load := func() (*config.Config, error) { return f.load(cmd) }
 	cfg, err := load()
 	if err != nil {
@@ -56,8 +57,8 @@ func (a *app) serve(cmd *cobra.Command, f *configFlags) error {
 		return err
 	}
 	d.file = f.file
-	if err := sched.Batch(); err != nil {
-		d.log.Info("threads are scheduled as they come", "error", err)
+	if unscheduled != nil {
+		d.log.Info("threads are scheduled as they come", "error", unscheduled)
 	}
 	return errors.Join(d.run(cmd.Context(), hangups, endings), d.close())
 }

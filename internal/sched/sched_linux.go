@@ -5,20 +5,28 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// batch goes over the threads until all of them are done: the policy is a
-// thread's own, and a new one has that of the thread that made it, which may be
-// one not done yet.
+// batch goes over the threads until nothing was left to do twice in a row: the
+// policy is a thread's own, a new one has that which the thread that made it had
+// when it began to, and is listed a moment later.
 func batch() error {
-	for {
+	for clean := 0; clean < 2; clean++ {
+		if clean > 0 {
+			time.Sleep(time.Millisecond)
+		}
 		changed, err := batchThreads()
-		if err != nil || !changed {
+		if err != nil {
 			return err
 		}
+		if changed {
+			clean = -1
+		}
 	}
+	return nil
 }
 
 func batchThreads() (changed bool, err error) {
@@ -48,7 +56,7 @@ func batchThread(id int) (did bool, err error) {
 	if err != nil || now.Policy != unix.SCHED_NORMAL {
 		return false, err
 	}
-	// The rest of what it has now is as the kernel would choose it, and a time
-	// slice that is named is one that stays.
+	// The time slice is left out: one that is named stays, even if it is the
+	// kernel's own choice of now.
 	return true, unix.SchedSetAttr(id, &unix.SchedAttr{Policy: unix.SCHED_BATCH, Flags: now.Flags, Nice: now.Nice}, 0)
 }

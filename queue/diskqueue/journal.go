@@ -429,13 +429,13 @@ func (j *journal) isUpdated(sp *spot) bool {
 const (
 	// firstRead is how much of a record is read in the hope that its meta is in it.
 	firstRead = 1024
-	// mostRead is the largest buffer that is used again.
-	mostRead = 64 << 10
+	// mostReused is the largest buffer that is used again.
+	mostReused = 64 << 10
 )
 
 // giveBack takes a buffer of frames back.
 func (j *journal) giveBack(buf *[]byte) {
-	if cap(*buf) <= mostRead {
+	if cap(*buf) <= mostReused {
 		j.frames.Put(buf)
 	}
 }
@@ -583,6 +583,7 @@ func (j *journal) wait(r request) error {
 	q := j.request(r)
 	j.submit(q)
 	err := <-q.done
+	q.meta, q.body = nil, nil // they are the caller's again
 	j.requests.Put(q)
 	return err
 }

@@ -202,7 +202,7 @@ func (r *record) meta() *metaJSON {
 // encode is the text of meta.json.
 func (r *record) encode() ([]byte, error) { return r.encodeInto(nil) }
 
-// encodeInto writes into b, if that has room, in place of memory of its own. What
+// encodeInto may write over b, in place of memory of its own. What
 // most messages have it writes itself, for every commit comes by here and
 // reflection is a twentieth of its time; what few have it leaves to marshal,
 // which writes the same.

@@ -22,6 +22,7 @@ func TestTheTwoWaysToEncodeAgree(t *testing.T) {
 		return s
 	}
 	scannedAny := 0
+	var used []byte
 	for range 3000 {
 		r := &record{hasSize: rnd.IntN(9) > 0, hasCRC: rnd.IntN(9) > 0, crc: rnd.Uint32N(1 << 20)}
 		r.ID, r.Size, r.Attempts = "01M85DMBZ8CA7VD49J9ANQ5ZCM", rnd.Int64N(1<<40), rnd.IntN(3)
@@ -52,6 +53,11 @@ func TestTheTwoWaysToEncodeAgree(t *testing.T) {
 		must(t, err)
 		if string(short) != string(long) {
 			t.Fatalf("%s\nand %s", short, long)
+		}
+		used, err = r.encodeInto(used) // a buffer that held the one before, of any length
+		must(t, err)
+		if string(used) != string(long) {
+			t.Fatalf("%s\nand %s in a used buffer", long, used)
 		}
 		scanned, ok := scanMeta(short)
 		if !ok {

@@ -79,7 +79,12 @@ func (b *bench) depthTurns(ctx context.Context, l layout, depth int) (turns []de
 		return nil, weighed, err
 	}
 	for round := range b.rounds {
-		t, err := b.depthRound(ctx, l, dir, depth, round)
+		if round > 0 {
+			if err := b.fill(ctx, dir, l, depth); err != nil {
+				return nil, weighed, err
+			}
+		}
+		t, err := b.depthRound(ctx, l, dir, round)
 		if err != nil {
 			return nil, weighed, err
 		}
@@ -101,11 +106,8 @@ func (b *bench) fill(ctx context.Context, dir string, l layout, depth int) error
 }
 
 // depthRound measures an empty spool and the filled one, each round the other
-// one first. The filled one is filled up before.
-func (b *bench) depthRound(ctx context.Context, l layout, filled string, depth, round int) (t depthTurn, err error) {
-	if err := b.fill(ctx, filled, l, depth); err != nil {
-		return t, err
-	}
+// one first.
+func (b *bench) depthRound(ctx context.Context, l layout, filled string, round int) (t depthTurn, err error) {
 	err = b.withEmpty(func(empty string) error {
 		for i := range 2 {
 			dir, f := empty, &t.empty
@@ -145,7 +147,7 @@ func (b *bench) work(ctx context.Context, action, dir string, l layout, amount i
 	return f, err
 }
 
-// depthFigures is what is held against, by round.
+// depthFigures is what is held against: accepting and leasing by round.
 type depthFigures struct{ accepting, leasing, opening, memory, heap []float64 }
 
 func figures(turns []depthTurn, weighed depthTurn) depthFigures {

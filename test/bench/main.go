@@ -22,6 +22,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/incoming-mx/incoming/internal/sched"
 )
 
 func main() {
@@ -33,6 +35,9 @@ func main() {
 			stop() // a signal ends it
 			exit(servePeer(os.Args[2:]))
 		case spoolCommand:
+			if err := sched.Batch(); err != nil { // as the daemon does
+				exit(err)
+			}
 			exit(workSpool(ctx, os.Args[2:], os.Stdout))
 		}
 	}

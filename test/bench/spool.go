@@ -15,7 +15,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/incoming-mx/incoming/internal/sched"
 	"github.com/incoming-mx/incoming/queue"
 	"github.com/incoming-mx/incoming/queue/diskqueue"
 )
@@ -56,9 +55,6 @@ func workSpool(ctx context.Context, args []string, out io.Writer) error {
 	}
 	amount, err := strconv.Atoi(args[3])
 	if err != nil {
-		return err
-	}
-	if err := sched.Batch(); err != nil { // as the daemon does
 		return err
 	}
 	o := &diskqueue.Options{Depth: -1, NoFsync: action == "fill", NoJournal: !withJournal}

@@ -17,26 +17,12 @@ func (b *bench) throughputSection(servers []server) section {
 			"program's own, for all servers alike, and its time begins when all connections are secure.",
 			b.length, b.messages, plural(b.rounds, "round"), b.roundsOf(cell{size: large})),
 	}
-	if alike := b.alike(); alike != "" {
-		s.text += " " + alike
-	}
 	for kind, cells := range b.kinds() {
 		s.tables = append(s.tables, b.kindTable(kind, cells, servers))
 	}
 	s.tables = append(s.tables, b.queueTable(servers))
 	s.verdicts = throughputVerdicts(b.turns)
 	return s
-}
-
-// alike says how the engine fares against go-smtp when both are scheduled alike;
-// "" when that was not measured.
-func (b *bench) alike() string {
-	batch, usual := b.turns.ratios(main20, engineName, goSMTPBatch), b.turns.ratios(main20, usualName, goSMTPName)
-	if len(batch) == 0 || len(usual) == 0 {
-		return ""
-	}
-	return fmt.Sprintf("Scheduled alike, the engine takes %s times as many messages as go-smtp where both are batch work, and %s times where neither is "+
-		"(4 KB, plain, 20 connections).", spread(batch, "%.2f"), spread(usual, "%.2f"))
 }
 
 // kinds yields the cells that differ only by the connections, in their order.
@@ -135,6 +121,7 @@ func throughputVerdicts(r results) []verdict {
 	return []verdict{
 		engine(sinkName, 0.95),
 		engine(goSMTPName, 1.2),
+		engine(goSMTPBatch, 1.2),
 		against(main20, sinkName, 0.5),
 		against(main20, goSMTPFileName, 3.5),
 		against(main20, postfixName, 8),
