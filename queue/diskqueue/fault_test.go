@@ -41,6 +41,9 @@ type world struct {
 
 	mu   sync.Mutex
 	hits []faultfs.Call // the calls that were made to fail
+	// forLater: the first of them was part of making a segment, which nobody may
+	// need any more: the last of an act is made before its last message, or after.
+	forLater bool
 }
 
 const (
@@ -124,13 +127,24 @@ func (w *world) lease(patience time.Duration) (queue.Lease, error) {
 // after and could fail so too.
 func (w *world) arm(n int, no syscall.Errno, onward bool) {
 	calls := 0
+	making := "" // a segment, of which the directory is not synced yet
 	w.disarm = w.fs.Fail(faultfs.Rule{Err: no, Match: func(c faultfs.Call) bool {
 		calls++
+		made := c.Op == faultfs.SyncDir && c.Path == worldSpool+"/"+journalDir
+		if c.Op == faultfs.Create && strings.HasSuffix(c.Path, ".seg") {
+			making = c.Path
+		}
 		if calls < n || calls > n && !onward || !canFail(c, no) {
+			if made {
+				making = ""
+			}
 			return false
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
+		if len(w.hits) == 0 {
+			w.forLater = made || c.Path == making
+		}
 		w.hits = append(w.hits, c)
 		return true
 	}})
@@ -354,7 +368,7 @@ func (a *act) failing(t *testing.T, at int, no syscall.Errno, onward bool) {
 	if err != nil && !errors.Is(err, kind) && !(a.waits && errors.Is(err, context.DeadlineExceeded)) {
 		w.errorf("error is %v, want %v", err, kind)
 	}
-	sick := w.standsAs(kind, err, a.nobodyIsTold(w.failed()[0], onward))
+	sick := w.standsAs(kind, err, !onward && a.mayBeTriedAgain(w.failed()[0]) || a.stocks && w.forLater)
 	w.delivers(bystander, sick, no)
 	w.disarm()
 	time.Sleep(probeEvery + time.Second)
@@ -370,13 +384,9 @@ func (a *act) failing(t *testing.T, at int, no syscall.Errno, onward bool) {
 	w.nothingIsLost()
 }
 
-// nobodyIsTold: what fails is tried again, or not needed yet.
-func (a *act) nobodyIsTold(c faultfs.Call, onward bool) bool {
-	return !onward && (a.waits || a.stocks || a.journal && c.Op == faultfs.Read) || a.stocks && makesSegment(c)
-}
-
-func makesSegment(c faultfs.Call) bool {
-	return (c.Op == faultfs.Create || c.Op == faultfs.Preallocate) && strings.HasSuffix(c.Path, ".seg")
+// mayBeTriedAgain: what fails is tried again, or not needed yet.
+func (a *act) mayBeTriedAgain(c faultfs.Call) bool {
+	return a.waits || a.stocks || a.journal && c.Op == faultfs.Read
 }
 
 // standsAs holds the queue's state against the kind of error its disk gives. It
