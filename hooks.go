@@ -117,8 +117,8 @@ func handshakeFailure(err error) string {
 // decided is a policy.ChainOptions' OnDecision.
 func (s *Server) decided(t *policy.Transaction, d policy.Decision) {
 	telemetry.Emit(s.hooks.PolicyDecision, telemetry.PolicyDecision{
-		Session: telemetry.Session{ID: t.Session, Listener: t.Listener, Peer: t.Peer, Hello: t.Hello},
-		Policy:  d.Policy, Stage: d.Stage.String(), Decision: string(d.Kind), Reason: d.Reason, Duration: d.Took,
+		Session: telemetry.Session{ID: t.Session, Listener: t.Listener, Peer: t.Peer, Hello: t.Hello}, ID: t.ID,
+		Policy: d.Policy, Stage: d.Stage.String(), Decision: string(d.Kind), Reason: d.Reason, Duration: d.Took,
 		Because: telemetry.Because{Ref: d.Ref, Rule: d.Rule, Inputs: d.Inputs, Took: d.Took}, Observed: d.Observed,
 	})
 }

@@ -243,7 +243,9 @@ func TestDiscardSays250AndKeepsNothing(t *testing.T) {
 
 func TestWhatPoliciesLearnReachesTheAdapter(t *testing.T) {
 	t.Parallel()
-	srv := incomingtest.NewServer(t, incoming.Config{Policies: []incoming.Policy{
+	marked := make(chan telemetry.PolicyDecision, 1)
+	hooks := telemetry.Hooks{PolicyDecision: func(e telemetry.PolicyDecision) { marked <- e }}
+	srv := incomingtest.NewServer(t, incoming.Config{Hooks: hooks, Policies: []incoming.Policy{
 		policy.OnHello(func(_ context.Context, name string, tx *policy.Transaction) error {
 			return tx.SetFact("test.hello", name)
 		}),
@@ -284,6 +286,9 @@ func TestWhatPoliciesLearnReachesTheAdapter(t *testing.T) {
 		}
 		if m.Quarantine != "smells" {
 			t.Errorf("quarantine %q", m.Quarantine)
+		}
+		if e := <-marked; e.Decision != "quarantine" || e.ID != string(m.ID) {
+			t.Errorf("told of a %s of %q, want a quarantine of %s", e.Decision, e.ID, m.ID)
 		}
 	}
 }

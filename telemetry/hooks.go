@@ -198,6 +198,7 @@ type QueueSwept struct {
 // objection is not told.
 type PolicyDecision struct {
 	Session
+	ID       string // the message's; "" before its text comes
 	Policy   string
 	Stage    string
 	Decision string // reject, tempfail, discard, quarantine, error, fail_open

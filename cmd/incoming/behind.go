@@ -45,8 +45,8 @@ func (p *parts) filtered(to incoming.Adapter, cfg *config.Config, old *parts, lo
 // tell is a decision as those of a session are, at the stage delivery.
 func (b *behindWatch) tell(t *policy.Transaction, d policy.Decision) {
 	telemetry.Emit(b.decided, telemetry.PolicyDecision{
-		Session: telemetry.Session{Listener: t.Listener, Peer: t.Peer, Hello: t.Hello},
-		Policy:  d.Policy, Stage: "delivery", Decision: string(d.Kind), Reason: d.Reason, Duration: d.Took, Observed: d.Observed,
-		Because: telemetry.Because{Rule: d.Rule, Inputs: append([]slog.Attr{slog.String("id", t.ID)}, d.Inputs...), Took: d.Took},
+		Session: telemetry.Session{Listener: t.Listener, Peer: t.Peer, Hello: t.Hello}, ID: t.ID,
+		Policy: d.Policy, Stage: "delivery", Decision: string(d.Kind), Reason: d.Reason, Duration: d.Took, Observed: d.Observed,
+		Because: telemetry.Because{Rule: d.Rule, Inputs: d.Inputs, Took: d.Took},
 	})
 }

@@ -167,7 +167,8 @@ func (lg *logger) policyDecision(e telemetry.PolicyDecision) {
 	if e.Observed { // there is no other line of it
 		level = slog.LevelInfo
 	}
-	lg.at(level).session(e.Session).
+	lg.at(level).text("id", e.ID).
+		session(e.Session).
 		text("policy", e.Policy).
 		text("stage", e.Stage).
 		text("decision", e.Decision).

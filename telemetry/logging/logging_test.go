@@ -61,7 +61,7 @@ func story(h telemetry.Hooks) {
 	telemetry.Emit(h.TLSHandshake, telemetry.TLSHandshake{Session: s, Version: "TLS 1.3", Cipher: "TLS_AES_128_GCM_SHA256", ServerName: "mx.test", Duration: 2 * time.Millisecond})
 	telemetry.Emit(h.TLSHandshake, telemetry.TLSHandshake{Session: s, Version: "TLS 1.3", Cipher: "TLS_AES_128_GCM_SHA256", ServerName: "mx.test", Duration: 2 * time.Millisecond, Err: errors.New("tls: unknown certificate"), Reason: "alert"})
 	telemetry.Emit(h.PolicyDecision, telemetry.PolicyDecision{Session: s, Policy: "rate_limit", Stage: "mail", Decision: "tempfail", Reason: "more than 5 in 1m0s", Duration: 3 * time.Microsecond, Because: telemetry.Because{Ref: "8KQ2M9XD", Rule: "client", Took: 3 * time.Microsecond, Inputs: []slog.Attr{slog.Int("count", 5)}}})
-	telemetry.Emit(h.PolicyDecision, telemetry.PolicyDecision{Session: s, Policy: "av", Stage: "message", Decision: "quarantine", Reason: "looks odd", Duration: time.Second, Because: telemetry.Because{Took: time.Second}})
+	telemetry.Emit(h.PolicyDecision, telemetry.PolicyDecision{Session: s, ID: "01J9Z3K0T4X6Y8N2QW5R7B1C3D", Policy: "av", Stage: "message", Decision: "quarantine", Reason: "looks odd", Duration: time.Second, Because: telemetry.Because{Took: time.Second}})
 	telemetry.Emit(h.PolicyDecision, telemetry.PolicyDecision{Session: s, Policy: "av", Stage: "message", Decision: "error", Reason: "no answer in 30s", Duration: 30 * time.Second, Because: telemetry.Because{Ref: "9KQ2M9XD", Took: 30 * time.Second}})
 	telemetry.Emit(h.SessionRejected, telemetry.SessionRejected{Session: s, Stage: "rcpt", Code: 550, Reply: "550 5.1.1 <b@y.example> is nobody here",
 		Reason: "no user b@y.example, asked 2 lists", Policy: "recipient", MailFrom: "a@x.example", Rcpt: "b@y.example",
