@@ -14,19 +14,16 @@ import (
 // policy is a thread's own, a new one has that which the thread that made it had
 // when it began to, and is listed a moment later.
 func batch() error {
-	for clean := 0; clean < 2; clean++ {
-		if clean > 0 {
-			time.Sleep(time.Millisecond)
-		}
+	clean := false // the last look found nothing to do
+	for {
 		changed, err := batchThreads()
-		if err != nil {
+		if err != nil || clean && !changed {
 			return err
 		}
-		if changed {
-			clean = -1
+		if clean = !changed; clean {
+			time.Sleep(time.Millisecond)
 		}
 	}
-	return nil
 }
 
 func batchThreads() (changed bool, err error) {

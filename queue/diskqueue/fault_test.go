@@ -134,16 +134,17 @@ func (w *world) arm(n int, no syscall.Errno, onward bool) {
 		if c.Op == faultfs.Create && strings.HasSuffix(c.Path, ".seg") {
 			making = c.Path
 		}
+		makes := made || c.Path == making
+		if made {
+			making = ""
+		}
 		if calls < n || calls > n && !onward || !canFail(c, no) {
-			if made {
-				making = ""
-			}
 			return false
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if len(w.hits) == 0 {
-			w.forLater = made || c.Path == making
+			w.forLater = makes
 		}
 		w.hits = append(w.hits, c)
 		return true

@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/incoming-mx/incoming/internal/vfs/faultfs"
 )
 
 // left is a world whose process has ended, with all that an open has work with.
@@ -118,12 +115,6 @@ func (w *world) unseal() {
 
 func (w *world) openFailing(at int, no syscall.Errno, onward bool) {
 	o := w.options()
-	lastSegment := ""
-	if names, err := w.mem.ReadDir(worldSpool + "/journal"); err == nil {
-		for _, name := range names {
-			lastSegment = max(lastSegment, worldSpool+"/journal/"+name.Name())
-		}
-	}
 	w.arm(at, no, onward)
 	q, err := Open(worldSpool, o)
 	synctest.Wait()
@@ -132,12 +123,8 @@ func (w *world) openFailing(at int, no syscall.Errno, onward bool) {
 	}
 	if err == nil {
 		// What fails once is as a rule asked again.
-		// Segments are made for later: nobody needs one yet. The last call of that,
-		// and the only one of its kind, syncs their directory.
-		stock := func(c faultfs.Call) bool {
-			return c.Path > lastSegment && filepath.Dir(c.Path) == worldSpool+"/journal" || c.Op == faultfs.SyncDir && c.Path == worldSpool+"/journal"
-		}
-		if failed := w.failed(); onward && len(failed) > 0 && !stock(failed[0]) && len(w.events.spool()) == 0 {
+		// Segments are made for later: nobody needs one yet.
+		if onward && len(w.failed()) > 0 && !w.forLater && len(w.events.spool()) == 0 {
 			w.errorf("Open made do, and told nobody")
 		}
 		if !q.Paused() {

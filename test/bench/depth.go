@@ -108,7 +108,7 @@ func (b *bench) fill(ctx context.Context, dir string, l layout, depth int) error
 // depthRound measures an empty spool and the filled one, each round the other
 // one first.
 func (b *bench) depthRound(ctx context.Context, l layout, filled string, round int) (t depthTurn, err error) {
-	err = b.withEmpty(func(empty string) error {
+	err = b.withEmpty(func(empty string) (err error) {
 		for i := range 2 {
 			dir, f := empty, &t.empty
 			if (i+round)%2 == 1 {
