@@ -66,6 +66,7 @@ func (b *body) Write(p []byte) (int, error) {
 // policies about it. It goes from line to line: which limit is passed first does
 // not depend on how the text was cut.
 func (b *body) heading(p []byte) error {
+	b.head.expect(p)
 	for len(p) > 0 && !b.head.done() {
 		line := p
 		if i := bytes.IndexByte(p, '\n'); i >= 0 {
@@ -343,6 +344,16 @@ func (h *heading) done() bool { return h.ended || h.scan.Done() }
 
 // end is the end of a text that is all header.
 func (h *heading) end() { h.ended = true }
+
+// expect makes room at one go for what p, which is to be taken, has of the header.
+func (h *heading) expect(p []byte) {
+	if i := bytes.Index(p, []byte("\r\n\r\n")); i >= 0 {
+		p = p[:i+len("\r\n")]
+	}
+	if !h.big {
+		h.text = slices.Grow(h.text, min(len(p), keepHeader-len(h.text)))
+	}
+}
 
 func (h *heading) take(p []byte) {
 	h.scan.Write(p)

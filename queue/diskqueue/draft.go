@@ -13,10 +13,9 @@ import (
 // draft is a message being received. It belongs to one goroutine, but Close
 // may end it from another.
 type draft struct {
-	q      *Queue
-	id     queue.ID
-	env    queue.Envelope
-	origin queue.Origin
+	q  *Queue
+	id queue.ID
+	r  *record // of a commit
 
 	mu    sync.Mutex
 	body  body
@@ -200,7 +199,8 @@ func (d *draft) store(f queue.Final, as state) (*entry, *record, error) {
 		d.unstage()
 		return nil, nil, err
 	}
-	r := newRecord(d.id, d.env, d.origin, f)
+	r := d.r
+	r.finish(f)
 	e := newEntry(d.id, r.ReceivedAt)
 	if err := d.q.tier.commit(e, r, &d.body); err != nil {
 		return nil, nil, d.q.fault("commit", d.id, err)

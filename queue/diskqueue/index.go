@@ -14,6 +14,8 @@ type index struct {
 	rejected sorted // dead letters of kind rejected, by the time they died
 	spent    sorted // all other dead letters, likewise
 	kept     sorted // dead letters with a Keep of their own, by the time they are to be removed
+
+	sought entry // of get, which is asked at every commit
 }
 
 func newIndex() index {
@@ -43,7 +45,10 @@ func (x *index) drop(e *entry) {
 }
 
 // get is the entry of an ID; nil when there is none.
-func (x *index) get(id queue.ID) *entry { return x.byID.get(&entry{id: id}) }
+func (x *index) get(id queue.ID) *entry {
+	x.sought.id = id
+	return x.byID.get(&x.sought)
+}
 
 // change lets f alter an entry's state, times, kind or busy mark, and puts it
 // where it then belongs.

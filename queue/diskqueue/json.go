@@ -22,19 +22,22 @@ type text string
 
 func (t text) MarshalJSON() ([]byte, error) { return t.append(make([]byte, 0, len(t)+2)), nil }
 
-func (t text) append(b []byte) []byte {
-	if utf8.ValidString(string(t)) {
-		return appendString(b, string(t))
+func (t text) append(b []byte) []byte { return appendText(b, []byte(t)) } // which copies nothing
+
+// appendText is text.append for what is octets already.
+func appendText(b, t []byte) []byte {
+	if utf8.Valid(t) {
+		return appendString(b, t)
 	}
-	return fmt.Appendf(b, `{"base64":%q}`, base64.StdEncoding.EncodeToString([]byte(t)))
+	return fmt.Appendf(b, `{"base64":%q}`, base64.StdEncoding.EncodeToString(t))
 }
 
 // appendString quotes valid UTF-8. It leaves <, > and & alone, which
 // json.Marshal does not, so that addresses can be found with grep.
-func appendString(b []byte, s string) []byte {
+func appendString(b, s []byte) []byte {
 	b = append(b, '"')
-	for i := range len(s) {
-		switch c := s[i]; {
+	for _, c := range s {
+		switch {
 		case c == '"' || c == '\\':
 			b = append(b, '\\', c)
 		case c == '\r':

@@ -231,10 +231,12 @@ func (q *Queue) Begin(ctx context.Context, env queue.Envelope, origin queue.Orig
 	if err := q.room(); err != nil {
 		return nil, err
 	}
-	d := &draft{q: q, env: env, origin: origin, body: body{buffers: &q.buffers}}
-	for d.id = queue.NewID(origin.ReceivedAt); q.taken(d.id); d.id = queue.NewID(origin.ReceivedAt) {
+	id := queue.NewID(origin.ReceivedAt)
+	for q.taken(id) {
+		id = queue.NewID(origin.ReceivedAt)
 	}
-	q.drafts[d.id] = d
+	d := &draft{q: q, id: id, r: newRecord(id, env, origin), body: body{buffers: &q.buffers}}
+	q.drafts[id] = d
 	return d, nil
 }
 

@@ -30,20 +30,17 @@ type record struct {
 	extra map[string]rawJSON
 }
 
-// newRecord is what a commit writes.
-func newRecord(id queue.ID, env queue.Envelope, o queue.Origin, f queue.Final) *record {
-	r := &record{Entry: queue.Entry{
-		ID:         id,
-		Envelope:   env,
-		Origin:     o,
-		Facts:      f.Facts,
-		Quarantine: f.Quarantine,
-		Prepend:    f.Prepend,
-		Skip:       f.Skip,
-	}}
+// newRecord is what a commit will write, but for what is settled only then.
+func newRecord(id queue.ID, env queue.Envelope, o queue.Origin) *record {
+	r := &record{Entry: queue.Entry{ID: id, Envelope: env, Origin: o}}
 	r.Envelope.RcptTo = slices.Clone(env.RcptTo)
 	r.ReceivedAt = o.ReceivedAt.UTC().Truncate(time.Millisecond)
 	return r
+}
+
+// finish adds what is settled at the commit.
+func (r *record) finish(f queue.Final) {
+	r.Facts, r.Quarantine, r.Prepend, r.Skip = f.Facts, f.Quarantine, f.Prepend, f.Skip
 }
 
 // settle moves the recipients of done from owed to settled; outcomes for
@@ -237,7 +234,9 @@ func (r *record) encodeInto(b []byte) ([]byte, error) {
 	b = strconv.AppendInt(append(b, `,"attempts":`...), int64(r.Attempts), 10)
 	b = appendKey(b, "next_attempt", timeText(r.NextAttempt))
 	b = appendKey(b, "last_error", text(r.LastError))
-	b = appendKey(b, "prepend", text(r.Prepend))
+	if len(r.Prepend) > 0 {
+		b = appendText(append(b, `,"prepend":`...), r.Prepend)
+	}
 	b = appendKey(b, "quarantine", text(r.Quarantine))
 	b = appendKey(b, "listener", text(r.Listener))
 	b = appendKey(b, "peer", text(r.Peer))

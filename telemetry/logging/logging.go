@@ -13,6 +13,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/incoming-mx/incoming/telemetry"
@@ -100,16 +101,27 @@ type line struct {
 	off   bool
 }
 
+// unlogged is every line that nobody wants.
+var unlogged = &line{off: true}
+
+// linePool is those that were written: one is 700 octets, a sixth of all that
+// an accepted message allocated.
+var linePool = sync.Pool{New: func() any {
+	return &line{attrs: make([]slog.Attr, 0, 16)} // what an accepted message has at most
+}}
+
 func (lg *logger) at(level slog.Level) *line {
-	n := &line{lg: lg, level: level, off: !lg.l.Enabled(context.Background(), level)}
-	if !n.off {
-		n.attrs = make([]slog.Attr, 0, 16) // what an accepted message has at most
+	if !lg.l.Enabled(context.Background(), level) {
+		return unlogged
 	}
+	n := linePool.Get().(*line)
+	n.lg, n.level = lg, level
 	return n
 }
 
 // log gives the line to the handler, without a source: it would always be this
-// one, and to find it takes an eighth of the time that a line takes.
+// one, and to find it takes an eighth of the time that a line takes. The line
+// must not be used any more.
 func (n *line) log(msg string) {
 	if n.off {
 		return
@@ -118,6 +130,9 @@ func (n *line) log(msg string) {
 	r.AddAttrs(n.attrs...)
 	// As slog.Logger does: nobody could be told that the log cannot be written.
 	_ = n.lg.l.Handler().Handle(context.Background(), r)
+	clear(n.attrs) // the record has copies
+	n.attrs = n.attrs[:0]
+	linePool.Put(n)
 }
 
 func (n *line) add(key string, value slog.Value) *line {
