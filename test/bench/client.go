@@ -101,15 +101,33 @@ func (c *client) send(text []byte) error {
 	return c.reply("250")
 }
 
-// begin comes as far as the 354.
+const (
+	mailFrom = "MAIL FROM:<sender@example.org>"
+	rcptTo   = "RCPT TO:<rcpt@example.org>"
+)
+
+// begin comes as far as the 354, and waits for each reply.
 func (c *client) begin() error {
-	if err := c.command("MAIL FROM:<sender@example.org>", "250"); err != nil {
+	if err := c.command(mailFrom, "250"); err != nil {
 		return err
 	}
-	if err := c.command("RCPT TO:<rcpt@example.org>", "250"); err != nil {
+	if err := c.command(rcptTo, "250"); err != nil {
 		return err
 	}
 	return c.command("DATA", "354")
+}
+
+// beginAtOnce is begin by PIPELINING (RFC 2920): one write, then the replies.
+func (c *client) beginAtOnce() error {
+	if _, err := io.WriteString(c.conn, mailFrom+"\r\n"+rcptTo+"\r\nDATA\r\n"); err != nil {
+		return err
+	}
+	for _, code := range []string{"250", "250", "354"} {
+		if err := c.reply(code); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // dialAll connects n clients, one after the other. What it returns is to be hung

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -104,7 +105,7 @@ func TestAnOpenLoopCountsFromWhenTheDotWasDue(t *testing.T) {
 			<-time.After(stall)
 		}
 	}}
-	took, err := openLoop{connections: 1, dots: 100, rate: 1000, size: 100}.run(t.Context(), r.start(t))
+	took, err := openLoop{Connections: 1, Dots: 100, Rate: 1000, Size: 100}.run(t.Context(), r.start(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,8 +127,30 @@ func TestAnOpenLoopEndsWhenTheServerDoes(t *testing.T) {
 		cancel()
 		<-time.After(50 * time.Millisecond)
 	}}
-	if _, err := (openLoop{connections: 2, dots: 1000, rate: 10, size: 100}).run(ctx, r.start(t)); err == nil {
+	if _, err := (openLoop{Connections: 2, Dots: 1000, Rate: 10, Size: 100}).run(ctx, r.start(t)); err == nil {
 		t.Error("an open loop that was cut off ended well")
+	}
+}
+
+func TestDotsAreSentAsToldAndTheirLatenciesPrinted(t *testing.T) {
+	t.Parallel()
+	r := &receiver{}
+	var out bytes.Buffer
+	loop := `{"Connections": 2, "Dots": 5, "Rate": 1000, "Size": 100}`
+	if err := sendDots(t.Context(), []string{loop, r.start(t)}, &out); err != nil {
+		t.Fatal(err)
+	}
+	var took []time.Duration
+	if err := json.Unmarshal(out.Bytes(), &took); err != nil {
+		t.Fatal(err)
+	}
+	if len(took) != 5 || slices.Min(took) <= 0 || len(r.sizes) != 5 {
+		t.Errorf("%v for %d messages", took, len(r.sizes))
+	}
+	for _, args := range [][]string{nil, {loop}, {"{", "127.0.0.1:1"}} {
+		if err := sendDots(t.Context(), args, io.Discard); err == nil {
+			t.Errorf("%q was taken", args)
+		}
 	}
 }
 

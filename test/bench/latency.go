@@ -71,7 +71,7 @@ func (b *bench) answeringTurn(ctx context.Context, s server) (a answering, err e
 			return err
 		}
 		dots := max(200, int(a.rate*b.length.Seconds()))
-		took, err := openLoop{connections: 20, dots: dots, rate: a.rate, size: small}.run(ctx, r.addr)
+		took, err := openLoop{Connections: 20, Dots: dots, Rate: a.rate, Size: small}.apart(ctx, b.self, r.addr)
 		if err != nil {
 			return err
 		}
@@ -114,7 +114,8 @@ func (b *bench) latencySection(servers []server, turns map[string][]answering) s
 		title: "Latency of the final dot",
 		text: fmt.Sprintf("Each server is sent final dots at a fixed rate, a quarter of what it took a second from 20 connections (4 KB, plain), for %s. "+
 			"There are 20 connections, on each of which all but the dot has been sent when the dot falls due. The latency counts from the time the dot was due, "+
-			"whether or not the client or its connection was free then, to the 250. Just before, the disk is synced 200 times: an fdatasync of 4 KiB "+
+			"whether or not the client or its connection was free then, to the 250. The client is a process of its own that pipelines MAIL, RCPT and DATA, "+
+			"so as to leave the processors to the server. Just before, the disk is synced 200 times: an fdatasync of 4 KiB "+
 			"written into a file that was there and full. The disk alone is one thread that does the same at the journal's rate, counted from when it was due: "+
 			"a disk that is asked less often, and a machine that sleeps in between, may take longer for each. %s.", b.length, plural(b.rounds, "round")),
 	}

@@ -77,7 +77,7 @@ func syncTimes(dir string, n int, rate float64) (took []float64, err error) {
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	if err := wakeExactly(); err != nil {
+	if err := wakeWithin(time.Nanosecond); err != nil {
 		return nil, err
 	}
 	start := time.Now()

@@ -34,6 +34,8 @@ func main() {
 		case peerCommand:
 			stop() // a signal ends it
 			exit(servePeer(os.Args[2:]))
+		case dotsCommand:
+			exit(sendDots(ctx, os.Args[2:], os.Stdout))
 		case spoolCommand:
 			if err := sched.Batch(); err != nil { // as the daemon does
 				exit(err)

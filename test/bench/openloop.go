@@ -2,25 +2,68 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
 	"runtime"
 	"sync"
 	"time"
 )
 
+// dotsCommand is how this program is told to run an open loop, in a process of
+// its own: LOOP ADDRESS, where LOOP is an openLoop in JSON. It prints the latencies
+// as JSON.
+const dotsCommand = "send-dots"
+
 // openLoop sends final dots at a fixed rate, whether or not the server keeps up:
 // each dot has a time when it is due, and its latency counts from then until the
 // 250. What a slow reply makes the dots after it wait is counted too.
 type openLoop struct {
-	connections int
-	dots        int
-	rate        float64 // dots a second
-	size        int     // of the text before each
+	Connections int
+	Dots        int
+	Rate        float64 // dots a second
+	Size        int     // of the text before each
+}
+
+// apart runs it in a process of its own, which takes as little as it can of the
+// processors that it shares with the server: Go's monitor, which else looks every
+// 70 µs whether a thread of its process is stuck, does so every 3 ms there.
+func (o openLoop) apart(ctx context.Context, self, addr string) (took []time.Duration, err error) {
+	loop, err := json.Marshal(o)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, self, dotsCommand, string(loop), addr)
+	cmd.Stderr = os.Stderr
+	out, err := outputOf(cmd, 3*time.Millisecond)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", dotsCommand, loop, err)
+	}
+	return took, json.Unmarshal(out, &took)
+}
+
+// sendDots is what dotsCommand does.
+func sendDots(ctx context.Context, args []string, out io.Writer) error {
+	if len(args) != 2 {
+		return errors.New(dotsCommand + " wants LOOP ADDRESS")
+	}
+	var o openLoop
+	if err := json.Unmarshal([]byte(args[0]), &o); err != nil {
+		return fmt.Errorf("%s: %w", dotsCommand, err)
+	}
+	took, err := o.run(ctx, args[1])
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(out).Encode(took)
 }
 
 // run returns the latency of each dot.
 func (o openLoop) run(ctx context.Context, addr string) ([]time.Duration, error) {
-	clients, err := dialAll(ctx, addr, o.connections, false)
+	clients, err := dialAll(ctx, addr, o.Connections, false)
 	defer hangUp(clients)
 	if err != nil {
 		return nil, err
@@ -28,7 +71,7 @@ func (o openLoop) run(ctx context.Context, addr string) ([]time.Duration, error)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { hangUp(clients) })()
-	text := message(o.size)
+	text := message(o.Size)
 	lanes := make([]*lane, len(clients))
 	errs := make([]error, len(clients)+1)
 	var working sync.WaitGroup
@@ -36,7 +79,7 @@ func (o openLoop) run(ctx context.Context, addr string) ([]time.Duration, error)
 	began.Add(len(lanes))
 	for i, c := range clients {
 		// Lane i has the dots i, i+n, i+2n …
-		share := (o.dots - i + len(lanes) - 1) / len(lanes)
+		share := (o.Dots - i + len(lanes) - 1) / len(lanes)
 		lanes[i] = &lane{client: c, took: make([]time.Duration, 0, share)}
 		working.Go(func() {
 			if errs[i] = lanes[i].work(text, share, &began); errs[i] != nil {
@@ -62,12 +105,12 @@ func (o openLoop) run(ctx context.Context, addr string) ([]time.Duration, error)
 func (o openLoop) dispatch(ctx context.Context, lanes []*lane) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	if err := wakeExactly(); err != nil {
+	if err := wakeWithin(time.Nanosecond); err != nil {
 		return err
 	}
 	start := time.Now()
-	for i := range o.dots {
-		due := start.Add(time.Duration(float64(i) / o.rate * float64(time.Second)))
+	for i := range o.Dots {
+		due := start.Add(time.Duration(float64(i) / o.Rate * float64(time.Second)))
 		if err := sleepUntil(due); err != nil {
 			return err
 		}
@@ -120,7 +163,7 @@ func (l *lane) work(text []byte, dots int, began *sync.WaitGroup) error {
 }
 
 func (l *lane) prepare(text []byte) error {
-	if err := l.client.begin(); err != nil {
+	if err := l.client.beginAtOnce(); err != nil {
 		return err
 	}
 	_, err := l.client.conn.Write(text)

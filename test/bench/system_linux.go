@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,13 +22,33 @@ func fdatasync(f *os.File) error {
 	return nil
 }
 
-// wakeExactly lets the calling thread sleep to the microsecond; the kernel adds
-// 50 of them otherwise.
-func wakeExactly() error {
-	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0); err != nil {
+// wakeWithin is how late the calling thread, and what is begun from it, may be woken
+// when it sleeps for some time: 50 µs as it comes, which is what 0 stands for.
+func wakeWithin(late time.Duration) error {
+	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(late.Nanoseconds()), 0, 0, 0); err != nil {
 		return fmt.Errorf("set the timer slack: %w", err)
 	}
 	return nil
+}
+
+// outputOf runs cmd, the threads of which sleep for some time up to late longer than they
+// ask for.
+func outputOf(cmd *exec.Cmd, late time.Duration) ([]byte, error) {
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	begin := func() error {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		if err := wakeWithin(late); err != nil {
+			return err
+		}
+		return errors.Join(cmd.Start(), wakeWithin(0))
+	}
+	if err := begin(); err != nil {
+		return nil, err
+	}
+	err := cmd.Wait()
+	return out.Bytes(), err
 }
 
 // sleepUntil holds the thread until t.

@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"time"
 )
 
@@ -13,7 +14,9 @@ import (
 
 func fdatasync(f *os.File) error { return f.Sync() }
 
-func wakeExactly() error { return nil }
+func wakeWithin(time.Duration) error { return nil }
+
+func outputOf(cmd *exec.Cmd, _ time.Duration) ([]byte, error) { return cmd.Output() }
 
 func sleepUntil(t time.Time) error {
 	time.Sleep(time.Until(t))
