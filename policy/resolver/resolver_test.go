@@ -39,15 +39,8 @@ func serve(t *testing.T, records ...string) *zone {
 		old, _ := z.records.LoadOrStore(key, []dns.RR(nil))
 		z.records.Store(key, append(old.([]dns.RR), rr))
 	}
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	z.addr = pc.LocalAddr().String()
-	l, err := net.Listen("tcp", z.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	pc, l := onePort(t)
+	z.addr = l.Addr().String()
 	for _, s := range []*dns.Server{{PacketConn: pc, Handler: z}, {Listener: l, Handler: z}} {
 		up := make(chan struct{})
 		s.NotifyStartedFunc = func() { close(up) }
@@ -56,6 +49,29 @@ func serve(t *testing.T, records ...string) *zone {
 		t.Cleanup(func() { s.Shutdown() })
 	}
 	return z
+}
+
+// onePort listens on a loopback port by UDP and by TCP. One that is free for the one
+// may be in use for the other.
+func onePort(t *testing.T) (net.PacketConn, net.Listener) {
+	t.Helper()
+	var refused error
+	for range 20 {
+		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.Listen("tcp", pc.LocalAddr().String())
+		if err == nil {
+			return pc, l
+		}
+		refused = err
+		if err := pc.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Fatal(refused)
+	return nil, nil
 }
 
 func (z *zone) ServeDNS(w dns.ResponseWriter, m *dns.Msg) {

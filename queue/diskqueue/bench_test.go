@@ -1,12 +1,12 @@
 package diskqueue
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"os"
 	"runtime"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,7 +17,7 @@ import (
 // BenchmarkCommit is messages of 4 KiB made durable by so many writers at once,
 // on the file system of the temporary directory.
 func BenchmarkCommit(b *testing.B) {
-	text := strings.Repeat("x", 4096)
+	text := bytes.Repeat([]byte("x"), 4096)
 	for _, writers := range []int{1, 16, 100} {
 		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
 			q := mustOpen(b, b.TempDir(), &Options{Depth: -1, MessageSize: -1})
@@ -29,7 +29,7 @@ func BenchmarkCommit(b *testing.B) {
 					for range next {
 						d, err := q.Begin(context.Background(), envelope(), queue.Origin{})
 						if err == nil {
-							_, err = io.WriteString(d, text)
+							_, err = d.Write(text)
 						}
 						if err == nil {
 							_, err = d.Commit(context.Background(), queue.Final{})
