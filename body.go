@@ -345,14 +345,16 @@ func (h *heading) done() bool { return h.ended || h.scan.Done() }
 // end is the end of a text that is all header.
 func (h *heading) end() { h.ended = true }
 
-// expect makes room at one go for what p, which is to be taken, has of the header.
+// expect makes room at one go for what p, which is to be taken, has of the header at
+// most.
 func (h *heading) expect(p []byte) {
+	if h.big {
+		return
+	}
 	if i := bytes.Index(p, []byte("\r\n\r\n")); i >= 0 {
 		p = p[:i+len("\r\n")]
 	}
-	if !h.big {
-		h.text = slices.Grow(h.text, min(len(p), keepHeader-len(h.text)))
-	}
+	h.text = slices.Grow(h.text, min(len(p), keepHeader-len(h.text)))
 }
 
 func (h *heading) take(p []byte) {

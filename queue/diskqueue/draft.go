@@ -15,7 +15,7 @@ import (
 type draft struct {
 	q  *Queue
 	id queue.ID
-	r  *record // of a commit
+	r  *record // what Commit will write
 
 	mu    sync.Mutex
 	body  body

@@ -33,13 +33,14 @@ type record struct {
 // newRecord is what a commit will write, but for what is settled only then.
 func newRecord(id queue.ID, env queue.Envelope, o queue.Origin) *record {
 	r := &record{Entry: queue.Entry{ID: id, Envelope: env, Origin: o}}
-	r.Envelope.RcptTo = slices.Clone(env.RcptTo)
 	r.ReceivedAt = o.ReceivedAt.UTC().Truncate(time.Millisecond)
 	return r
 }
 
-// finish adds what is settled at the commit.
+// finish adds what is settled at the commit. The recipients are the record's own from
+// then on; while the text comes they are held once.
 func (r *record) finish(f queue.Final) {
+	r.Envelope.RcptTo = slices.Clone(r.Envelope.RcptTo)
 	r.Facts, r.Quarantine, r.Prepend, r.Skip = f.Facts, f.Quarantine, f.Prepend, f.Skip
 }
 

@@ -117,7 +117,8 @@ func (c *client) begin() error {
 	return c.command("DATA", "354")
 }
 
-// beginAtOnce is begin by PIPELINING (RFC 2920): one write, then the replies.
+// beginAtOnce is begin by PIPELINING (RFC 2920): one write, then the replies. All the
+// servers here read what waits, though smtpd does not offer it.
 func (c *client) beginAtOnce() error {
 	if _, err := io.WriteString(c.conn, mailFrom+"\r\n"+rcptTo+"\r\nDATA\r\n"); err != nil {
 		return err

@@ -75,29 +75,27 @@ func syncTimes(dir string, n int, rate float64) (took []float64, err error) {
 	if err := f.Sync(); err != nil {
 		return nil, err
 	}
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	if err := wakeWithin(time.Nanosecond); err != nil {
-		return nil, err
-	}
-	start := time.Now()
-	for i := range n {
-		began := time.Now()
-		if rate > 0 {
-			began = start.Add(time.Duration(float64(i) / rate * float64(time.Second)))
-			if err := sleepUntil(began); err != nil {
-				return nil, err
+	err = wokenWithin(time.Nanosecond, func() error {
+		start := time.Now()
+		for i := range n {
+			began := time.Now()
+			if rate > 0 {
+				began = start.Add(time.Duration(float64(i) / rate * float64(time.Second)))
+				if err := sleepUntil(began); err != nil {
+					return err
+				}
 			}
+			if _, err := f.WriteAt(block, int64(i*len(block))); err != nil {
+				return err
+			}
+			if err := fdatasync(f); err != nil {
+				return err
+			}
+			took = append(took, float64(time.Since(began)))
 		}
-		if _, err := f.WriteAt(block, int64(i*len(block))); err != nil {
-			return nil, err
-		}
-		if err := fdatasync(f); err != nil {
-			return nil, err
-		}
-		took = append(took, float64(time.Since(began)))
-	}
-	return took, nil
+		return nil
+	})
+	return took, err
 }
 
 // fileSystem is the kind of file system that a directory is on.

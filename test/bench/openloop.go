@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"sync"
 	"time"
 )
@@ -42,7 +41,8 @@ func (o openLoop) apart(ctx context.Context, self, addr string) (took []time.Dur
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", dotsCommand, loop, err)
 	}
-	return took, json.Unmarshal(out, &took)
+	err = json.Unmarshal(out, &took)
+	return took, err
 }
 
 // sendDots is what dotsCommand does.
@@ -103,25 +103,22 @@ func (o openLoop) run(ctx context.Context, addr string) ([]time.Duration, error)
 // dispatch sends each dot when it is due. It sleeps in the kernel on a thread of
 // its own, since Go's timers may be a millisecond late.
 func (o openLoop) dispatch(ctx context.Context, lanes []*lane) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	if err := wakeWithin(time.Nanosecond); err != nil {
-		return err
-	}
-	start := time.Now()
-	for i := range o.Dots {
-		due := start.Add(time.Duration(float64(i) / o.Rate * float64(time.Second)))
-		if err := sleepUntil(due); err != nil {
-			return err
+	return wokenWithin(time.Nanosecond, func() error {
+		start := time.Now()
+		for i := range o.Dots {
+			due := start.Add(time.Duration(float64(i) / o.Rate * float64(time.Second)))
+			if err := sleepUntil(due); err != nil {
+				return err
+			}
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := lanes[i%len(lanes)].due(due); err != nil {
+				return err
+			}
 		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := lanes[i%len(lanes)].due(due); err != nil {
-			return err
-		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // lane is one connection of an open loop. Its goroutine prepares each message up

@@ -22,10 +22,21 @@ func fdatasync(f *os.File) error {
 	return nil
 }
 
-// wakeWithin is how late the calling thread, and what is begun from it, may be woken
-// when it sleeps for some time: 50 µs as it comes, which is what 0 stands for.
-func wakeWithin(late time.Duration) error {
-	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(late.Nanoseconds()), 0, 0, 0); err != nil {
+// wokenWithin calls f on a thread that is woken at most so late when it sleeps for some
+// time, which is 50 µs as it comes. What f starts is too, and nothing else: a server
+// that was started from such a thread later would be another one.
+func wokenWithin(late time.Duration, f func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := timerSlack(late); err != nil {
+		return err
+	}
+	return errors.Join(f(), timerSlack(0))
+}
+
+// timerSlack sets that of the calling thread; 0 is what it had when it began.
+func timerSlack(d time.Duration) error {
+	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(d.Nanoseconds()), 0, 0, 0); err != nil {
 		return fmt.Errorf("set the timer slack: %w", err)
 	}
 	return nil
@@ -36,15 +47,7 @@ func wakeWithin(late time.Duration) error {
 func outputOf(cmd *exec.Cmd, late time.Duration) ([]byte, error) {
 	var out bytes.Buffer
 	cmd.Stdout = &out
-	begin := func() error {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		if err := wakeWithin(late); err != nil {
-			return err
-		}
-		return errors.Join(cmd.Start(), wakeWithin(0))
-	}
-	if err := begin(); err != nil {
+	if err := wokenWithin(late, cmd.Start); err != nil {
 		return nil, err
 	}
 	err := cmd.Wait()

@@ -14,7 +14,7 @@ import (
 
 func fdatasync(f *os.File) error { return f.Sync() }
 
-func wakeWithin(time.Duration) error { return nil }
+func wokenWithin(_ time.Duration, f func() error) error { return f() }
 
 func outputOf(cmd *exec.Cmd, _ time.Duration) ([]byte, error) { return cmd.Output() }
 
