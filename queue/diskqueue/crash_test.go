@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -46,17 +47,17 @@ type plot struct {
 }
 
 // directories is a life with every message in a directory.
-var directories = plot{messages: 6, steps: func(s *story) []func() error {
+var directories = plot{messages: 11, steps: func(s *story) []func() error {
 	return []func() error{
 		s.commitSmall, s.commitBig, s.settleAndRetry, s.ack, s.buryAndRequeue, s.release, s.delete,
-		s.commitLeased, s.commitSmall, s.bury, s.discard, s.commitBig,
+		s.commitLeased, s.commitSmall, s.bury, s.discard, s.commitTogether, s.sweep, s.commitBig,
 	}
 }}
 
 // journalPlot is a life with small messages in a journal, in which segments
 // are filled, sealed, emptied and used again, while one message stays for ever
 // and another is tried again and again.
-var journalPlot = plot{journal: true, messages: 40, steps: func(s *story) []func() error {
+var journalPlot = plot{journal: true, messages: 50, steps: func(s *story) []func() error {
 	steps := []func() error{
 		s.commitSmall, s.commitSmall, s.settleAndRetry, s.commitBig, s.ack, s.commitSmall, s.buryAndRequeue, s.release, s.delete,
 		s.commitLeased, s.commitSmall, s.bury, s.discard, s.commitSmall, s.keep, s.commitSmall, s.keepTrying,
@@ -64,7 +65,7 @@ var journalPlot = plot{journal: true, messages: 40, steps: func(s *story) []func
 	for range 15 {
 		steps = append(steps, s.commitSmall, s.commitSmall, s.ack, s.ack, s.keepTrying)
 	}
-	return append(steps, s.commitBig)
+	return append(steps, s.commitTogether, s.ack, s.commitTogether, s.sweep, s.commitBig)
 }}
 
 // run lives through a story on fs, and returns what was promised.
@@ -132,6 +133,46 @@ func (s *story) commit(size int) error {
 	_, err = d.Commit(s.ctx, queue.Final{Prepend: []byte("Received: here\r\n")})
 	p.committed = err == nil
 	return err
+}
+
+// commitTogether has five sessions commit at once, which share a sync.
+func (s *story) commitTogether() error {
+	var commits []func() error
+	for range 5 {
+		d, p, err := s.begin(300)
+		if err != nil {
+			return err
+		}
+		p.begun = true
+		commits = append(commits, func() error {
+			_, err := d.Commit(s.ctx, queue.Final{Prepend: []byte("Received: here\r\n")})
+			p.committed = err == nil
+			return err
+		})
+	}
+	errs := make([]error, len(commits))
+	var wg sync.WaitGroup
+	for i, commit := range commits {
+		wg.Go(func() { errs[i] = commit() })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// sweep has a dead letter removed by its age.
+func (s *story) sweep() error {
+	l, p, err := s.leased()
+	if err != nil {
+		return err
+	}
+	p.dying = true
+	if err := l.Bury(s.ctx, &queue.Cause{Kind: queue.KindRejected, Err: errors.New("no such user"), Keep: 1}); err != nil {
+		return err
+	}
+	time.Sleep(2 * time.Millisecond) // an age is in milliseconds
+	p.ending = true
+	s.q.sweep()
+	return nil
 }
 
 func (s *story) commitSmall() error { return s.commit(20) }
@@ -276,7 +317,21 @@ func (p plot) check(fs *crashfs.FS, messages map[queue.ID]*promised) error {
 			return fmt.Errorf("%s is lost", id)
 		}
 	}
-	return drainAll(ctx, q, messages)
+	if err := drainAll(ctx, q, messages); err != nil {
+		return err
+	}
+	dead := q.Depth().Dead
+	if err := q.Close(); err != nil {
+		return err
+	}
+	if q, err = Open(crashSpool, p.options(fs)); err != nil {
+		return fmt.Errorf("open again: %w", err)
+	}
+	defer q.Close()
+	if d := q.Depth(); d.Live() != 0 || d.Dead != dead {
+		return fmt.Errorf("open again: %+v, %d were dead", d, dead)
+	}
+	return nil
 }
 
 func checkEntry(ctx context.Context, q *Queue, e queue.Entry, p *promised) error {
@@ -287,6 +342,9 @@ func checkEntry(ctx context.Context, q *Queue, e queue.Entry, p *promised) error
 		return errors.New("nobody sent it")
 	}
 	if e.State == queue.StateDead && (!p.committed || p.ending) {
+		if !p.committed && !isIncomplete(e) {
+			return fmt.Errorf("dead and never had a 250, but: %s", e.Dead.Reason)
+		}
 		return nil // it never had a 250, or was being removed
 	}
 	if strings.Contains(string(e.ID), ".") {
@@ -328,6 +386,14 @@ func drainAll(ctx context.Context, q *Queue, messages map[queue.ID]*promised) er
 			return fmt.Errorf("%s is handed out again, or was never committed", m.ID)
 		}
 		seen[m.ID] = true
+		r, err := m.Open()
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.ID, err)
+		}
+		text, err := io.ReadAll(r)
+		if err = errors.Join(err, r.Close()); err != nil || string(text) != "Received: here\r\n"+p.text {
+			return fmt.Errorf("%s is handed out as %q (%v)", m.ID, text, err)
+		}
 		for _, rcpt := range p.settled {
 			if slices.Contains(m.Envelope.Addresses(), rcpt) {
 				return fmt.Errorf("%s is offered to %s again", m.ID, rcpt)
@@ -350,6 +416,7 @@ func fates(random int) map[string]crashfs.Fate {
 	}
 	for seed := range random {
 		all[fmt.Sprintf("random %d", seed)] = crashfs.Random(uint64(seed))
+		all[fmt.Sprintf("sectors %d", seed)] = crashfs.Sectors(uint64(seed))
 	}
 	return all
 }

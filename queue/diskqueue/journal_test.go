@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -243,4 +245,96 @@ func TestAMessageIsThereOnceThoughItsDoubleCannotBeRead(t *testing.T) {
 		t.Errorf("%v", found)
 	}
 	w.must(w.q.Close())
+}
+
+// TestOneSyncServesAllSessionsThatCommitMeanwhile: twenty that come while a sync is
+// under way share the next.
+func TestOneSyncServesAllSessionsThatCommitMeanwhile(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t, what: "many at once", journal: true, mem: crashfs.New(), kept: map[queue.ID]string{}}
+		o := w.options()
+		o.segment, o.Buffers = 1<<20, 1<<20
+		w.q = mustOpen(t, worldSpool, o)
+		defer w.q.Close()
+		w.put(0)
+		time.Sleep(2 * syncWithin) // the segments for later are made
+		var syncs atomic.Int64
+		hold := make(chan struct{})
+		w.fs.OnCall(func(c faultfs.Call) {
+			if c.Op == faultfs.Sync && syncs.Add(1) == 1 {
+				<-hold
+			}
+		})
+		var sessions sync.WaitGroup
+		for n := range 21 {
+			sessions.Go(func() {
+				if _, _, err := w.text(letter, 1+n, false); err != nil {
+					t.Error(err)
+				}
+			})
+			if n == 0 {
+				synctest.Wait() // its sync is under way
+			}
+		}
+		synctest.Wait()
+		close(hold)
+		sessions.Wait()
+		if n := syncs.Load(); n != 2 {
+			t.Errorf("%d syncs for 21 commits", n)
+		}
+	})
+}
+
+// TestOpeningReadsNoSegmentThatIsSealed but its footer: of many there is one to be
+// read as a whole after a crash, and none after a clean end.
+func TestOpeningReadsNoSegmentThatIsSealed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "sealed", true)
+	w.must(w.fill(200))
+	check := func(mem *crashfs.FS, want int) {
+		t.Helper()
+		j := newJournal(&directory{fs: mem, root: worldSpool}, worldSegment, true)
+		l, err := j.load()
+		w.must(err)
+		if len(l.unsealed) != want || len(j.lives) < 4 || len(l.entries) != 200 {
+			t.Errorf("%d of %d segments read as a whole, want %d; %d messages found", len(l.unsealed), len(j.lives), want, len(l.entries))
+		}
+	}
+	check(w.mem.Crash(crashfs.Lost), 1)
+	w.must(w.q.Close())
+	check(w.mem, 0)
+}
+
+// TestOnlySmallMessagesGoIntoTheJournal: up to 128 KiB, and those for which there is
+// memory.
+func TestOnlySmallMessagesGoIntoTheJournal(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	q := openTest(t, t.TempDir(), Options{Buffers: 256 << 10, segment: segmentSize, NoFsync: true})
+	check := func(id queue.ID, want place) {
+		t.Helper()
+		e, ok := q.schedule.find(id)
+		if !ok || e.place() != want {
+			t.Errorf("it lies in %s, want %s", e.place().dir(), want.dir())
+		}
+	}
+	const most = 131_072
+	check(q.put(strings.Repeat("x", most-1)), inJournal)
+	check(q.put(strings.Repeat("x", most)), inJournal)
+	check(q.put(strings.Repeat("x", most+1)), inCommitted)
+	var drafts []queue.Draft
+	for range 2 {
+		d, err := q.Begin(ctx, envelope(), queue.Origin{})
+		must(t, err)
+		_, err = io.WriteString(d, strings.Repeat("x", most))
+		must(t, err)
+		drafts = append(drafts, d)
+	}
+	check(q.put(letter), inCommitted)
+	must(t, drafts[0].Discard())
+	check(q.put(letter), inJournal)
+	_, err := drafts[1].Commit(ctx, queue.Final{})
+	must(t, err)
+	check(drafts[1].ID(), inJournal)
 }

@@ -1,6 +1,7 @@
 package diskqueue
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
@@ -162,16 +163,28 @@ func (s *segment) markCopied(off uint32) {
 	s.copied[off] = true
 }
 
+// newHeader is that of a new life, with a random salt by which no octet of its checksum
+// is zero: a header of which one is was torn, and one that was damaged is not taken
+// for that.
+func newHeader(size int64, seq uint64) segmentHeader {
+	for {
+		var salt [8]byte
+		rand.Read(salt[:]) // never fails: it crashes the program instead
+		h := segmentHeader{size: size, seq: seq, salt: binary.LittleEndian.Uint64(salt[:])}
+		if sum := h.encode()[headerSize-4 : headerSize]; bytes.IndexByte(sum, 0) < 0 {
+			return h
+		}
+	}
+}
+
 // begin starts a life, durably.
 func (s *segment) begin(seq uint64, sync bool) error {
-	var salt [8]byte
-	rand.Read(salt[:]) // never fails: it crashes the program instead
-	s.seq, s.salt = seq, binary.LittleEndian.Uint64(salt[:])
+	h := newHeader(s.size, seq)
+	s.seq, s.salt = seq, h.salt
 	s.off, s.synced, s.footer, s.records = firstRecord, firstRecord, 0, nil
 	s.ended, s.copied, s.spots, s.alive = nil, nil, nil, 0
 	s.owes, s.owed, s.eased = make(map[*segment]int64), 0, time.Time{}
 	s.halfMoved, s.uncertain, s.stuck, s.failures = false, false, false, 0
-	h := segmentHeader{size: s.size, seq: s.seq, salt: s.salt}
 	return s.write(h.encode(), 0, sync)
 }
 

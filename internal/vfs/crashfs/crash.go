@@ -51,6 +51,27 @@ func (f *random) Write(n int) int {
 	return f.r.IntN(n + 1)
 }
 
+// Sectors is Random, save that of each write each sector is lost or kept by itself: a
+// disk may write them in any order.
+func Sectors(seed uint64) Fate { return &sectors{random{rand.New(rand.NewPCG(seed, 2))}} }
+
+type sectors struct{ random }
+
+// sector is the unit that a disk writes whole.
+const sector = 512
+
+// tear is data with those sectors of w that are kept.
+func (f *sectors) tear(data []byte, w write) []byte {
+	for from := 0; from < len(w.text); {
+		to := min(len(w.text), from+sector-int((w.at+int64(from))%sector))
+		if f.Name() {
+			data = overwrite(data, w.at+int64(from), w.text[from:to])
+		}
+		from = to
+	}
+	return data
+}
+
 // NamesKept keeps every name and loses all text that was not synced: what a
 // journalling file system with delayed allocation does to a program that
 // renames before it syncs.
@@ -114,6 +135,8 @@ func copyNode(n *node, names func(*node) map[string]*node, fate Fate) *node {
 				if fate.Name() {
 					data = resized(data, w.at)
 				}
+			} else if f, ok := fate.(*sectors); ok {
+				data = f.tear(data, w)
 			} else if k := fate.Write(len(w.text)); k > 0 {
 				data = overwrite(data, w.at, w.text[:k])
 			}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/incoming-mx/incoming/internal/vfs"
@@ -65,6 +66,36 @@ func TestUnsyncedTextMayBeLostTornOrKept(t *testing.T) {
 	want := []string{"a (0 octets)\n", "a (1 octets)\n", "a (2 octets)\n", "a (3 octets)\n", "a (4 octets)\n", "a (5 octets)\n"}
 	if got := outcomes(f); !slices.Equal(got, want) {
 		t.Errorf("%q", got)
+	}
+}
+
+func TestEachSectorOfAWriteIsLostOrKeptByItself(t *testing.T) {
+	t.Parallel()
+	f := New()
+	put(t, f, "/a", strings.Repeat("-", 1200), true)
+	must(t, f.SyncDir("/"))
+	file, err := f.Reopen("/a")
+	must(t, err)
+	_, err = file.WriteAt([]byte(strings.Repeat("x", 1000)), 100)
+	must(t, err)
+	must(t, file.Close())
+	found := make(map[string]bool)
+	for seed := range uint64(200) {
+		text, _ := get(t, f.Crash(Sectors(seed)), "/a")
+		kept := ""
+		for _, part := range []string{text[100:512], text[512:1024], text[1024:1100]} {
+			if strings.Trim(part, part[:1]) != "" {
+				t.Fatalf("a sector is torn: %q", part)
+			}
+			kept += part[:1]
+		}
+		if strings.Trim(text[:100]+text[1100:], "-") != "" {
+			t.Fatalf("what was not written to has changed: %q", text)
+		}
+		found[kept] = true
+	}
+	if len(found) != 8 {
+		t.Errorf("%v", found)
 	}
 }
 
