@@ -169,7 +169,7 @@ func (s *story) sweep() error {
 	if err := l.Bury(s.ctx, &queue.Cause{Kind: queue.KindRejected, Err: errors.New("no such user"), Keep: 1}); err != nil {
 		return err
 	}
-	time.Sleep(2 * time.Millisecond) // an age is in milliseconds
+	<-time.After(2 * time.Millisecond) // an age is in milliseconds
 	p.ending = true
 	s.q.sweep()
 	return nil
