@@ -9,9 +9,9 @@ import (
 
 // Fate decides what becomes of one change that was not certain.
 type Fate interface {
-	// Write answers for text: how many of its n octets reached the disk, from
-	// the start.
-	Write(n int) int
+	// Write answers for text of n octets written at an offset: it calls keep for
+	// each part that reached the disk.
+	Write(at int64, n int, keep func(from, to int))
 	// Name answers for a half of a change of names: whether it reached the
 	// disk.
 	Name() bool
@@ -27,11 +27,10 @@ type plain bool
 
 func (p plain) Name() bool { return bool(p) }
 
-func (p plain) Write(n int) int {
+func (p plain) Write(_ int64, n int, keep func(from, to int)) {
 	if p {
-		return n
+		keep(0, n)
 	}
-	return 0
 }
 
 // Random is a fate drawn anew for each change, the same for the same seed.
@@ -41,14 +40,15 @@ type random struct{ r *rand.Rand }
 
 func (f *random) Name() bool { return f.r.IntN(2) == 0 }
 
-func (f *random) Write(n int) int {
+// Write keeps none of it, all, or some from the start.
+func (f *random) Write(_ int64, n int, keep func(from, to int)) {
 	switch f.r.IntN(3) {
 	case 0:
-		return 0
 	case 1:
-		return n
+		keep(0, n)
+	default:
+		keep(0, f.r.IntN(n+1))
 	}
-	return f.r.IntN(n + 1)
 }
 
 // Sectors is Random, save that of each write each sector is lost or kept by itself: a
@@ -60,16 +60,14 @@ type sectors struct{ random }
 // sector is the unit that a disk writes whole.
 const sector = 512
 
-// tear is data with those sectors of w that are kept.
-func (f *sectors) tear(data []byte, w write) []byte {
-	for from := 0; from < len(w.text); {
-		to := min(len(w.text), from+sector-int((w.at+int64(from))%sector))
-		if f.Name() {
-			data = overwrite(data, w.at+int64(from), w.text[from:to])
+func (f *sectors) Write(at int64, n int, keep func(from, to int)) {
+	for from := 0; from < n; {
+		to := min(n, from+sector-int((at+int64(from))%sector))
+		if f.r.IntN(2) == 0 {
+			keep(from, to)
 		}
 		from = to
 	}
-	return data
 }
 
 // NamesKept keeps every name and loses all text that was not synced: what a
@@ -84,12 +82,7 @@ type halves struct{ name, text bool }
 
 func (s halves) Name() bool { return s.name }
 
-func (s halves) Write(n int) int {
-	if s.text {
-		return n
-	}
-	return 0
-}
+func (s halves) Write(at int64, n int, keep func(from, to int)) { plain(s.text).Write(at, n, keep) }
 
 // Crash is the disk that a power cut at this moment leaves, by that fate: a new
 // file system on which everything is certain. f is not changed.
@@ -135,11 +128,13 @@ func copyNode(n *node, names func(*node) map[string]*node, fate Fate) *node {
 				if fate.Name() {
 					data = resized(data, w.at)
 				}
-			} else if f, ok := fate.(*sectors); ok {
-				data = f.tear(data, w)
-			} else if k := fate.Write(len(w.text)); k > 0 {
-				data = overwrite(data, w.at, w.text[:k])
+				continue
 			}
+			fate.Write(w.at, len(w.text), func(from, to int) {
+				if to > from {
+					data = overwrite(data, w.at+int64(from), w.text[from:to])
+				}
+			})
 		}
 		return &node{data: data, synced: append([]byte(nil), data...)}
 	}
