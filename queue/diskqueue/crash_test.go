@@ -129,11 +129,18 @@ func (s *story) commit(size int) error {
 	if err != nil {
 		return err
 	}
+	return s.commitDraft(d, p)
+}
+
+func (s *story) commitDraft(d queue.Draft, p *promised) error {
 	p.begun = true
-	_, err = d.Commit(s.ctx, queue.Final{Prepend: []byte("Received: here\r\n")})
+	_, err := d.Commit(s.ctx, queue.Final{Prepend: []byte(receivedHere)})
 	p.committed = err == nil
 	return err
 }
+
+// receivedHere stands above every text.
+const receivedHere = "Received: here\r\n"
 
 // commitTogether has five sessions commit at once, which share a sync.
 func (s *story) commitTogether() error {
@@ -143,12 +150,7 @@ func (s *story) commitTogether() error {
 		if err != nil {
 			return err
 		}
-		p.begun = true
-		commits = append(commits, func() error {
-			_, err := d.Commit(s.ctx, queue.Final{Prepend: []byte("Received: here\r\n")})
-			p.committed = err == nil
-			return err
-		})
+		commits = append(commits, func() error { return s.commitDraft(d, p) })
 	}
 	errs := make([]error, len(commits))
 	var wg sync.WaitGroup
@@ -161,12 +163,8 @@ func (s *story) commitTogether() error {
 
 // sweep has a dead letter removed by its age.
 func (s *story) sweep() error {
-	l, p, err := s.leased()
+	_, p, err := s.buried(&queue.Cause{Kind: queue.KindRejected, Err: errors.New("no such user"), Keep: 1})
 	if err != nil {
-		return err
-	}
-	p.dying = true
-	if err := l.Bury(s.ctx, &queue.Cause{Kind: queue.KindRejected, Err: errors.New("no such user"), Keep: 1}); err != nil {
 		return err
 	}
 	<-time.After(2 * time.Millisecond) // an age is in milliseconds
@@ -207,7 +205,7 @@ func (s *story) commitLeased() error {
 		return err
 	}
 	p.begun = true
-	l, err := d.CommitLeased(s.ctx, queue.Final{Prepend: []byte("Received: here\r\n")})
+	l, err := d.CommitLeased(s.ctx, queue.Final{Prepend: []byte(receivedHere)})
 	if err != nil {
 		return err
 	}
@@ -253,25 +251,27 @@ func (s *story) release() error {
 	return l.Release(s.ctx)
 }
 
-func (s *story) bury() error {
+// buried buries the oldest message.
+func (s *story) buried(cause error) (queue.ID, *promised, error) {
 	l, p, err := s.leased()
 	if err != nil {
-		return err
+		return "", nil, err
 	}
 	p.dying = true
-	return l.Bury(s.ctx, errors.New("no such user"))
+	return l.Message().ID, p, l.Bury(s.ctx, cause)
+}
+
+func (s *story) bury() error {
+	_, _, err := s.buried(errors.New("no such user"))
+	return err
 }
 
 func (s *story) buryAndRequeue() error {
-	l, p, err := s.leased()
+	id, _, err := s.buried(errors.New("no such user"))
 	if err != nil {
 		return err
 	}
-	p.dying = true
-	if err := l.Bury(s.ctx, errors.New("no such user")); err != nil {
-		return err
-	}
-	return s.q.Requeue(s.ctx, l.Message().ID)
+	return s.q.Requeue(s.ctx, id)
 }
 
 func (s *story) delete() error {
@@ -365,7 +365,7 @@ func checkEntry(ctx context.Context, q *Queue, e queue.Entry, p *promised) error
 	if err != nil {
 		return err
 	}
-	if want := "Received: here\r\n" + p.text; string(text) != want {
+	if want := receivedHere + p.text; string(text) != want {
 		return fmt.Errorf("text is %q, want %q", text, want)
 	}
 	return nil
@@ -391,7 +391,7 @@ func drainAll(ctx context.Context, q *Queue, messages map[queue.ID]*promised) er
 			return fmt.Errorf("%s: %w", m.ID, err)
 		}
 		text, err := io.ReadAll(r)
-		if err = errors.Join(err, r.Close()); err != nil || string(text) != "Received: here\r\n"+p.text {
+		if err = errors.Join(err, r.Close()); err != nil || string(text) != receivedHere+p.text {
 			return fmt.Errorf("%s is handed out as %q (%v)", m.ID, text, err)
 		}
 		for _, rcpt := range p.settled {
