@@ -5,14 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/incoming-mx/incoming/internal/vfs/crashfs"
+	"github.com/incoming-mx/incoming/internal/vfs/faultfs"
 	"github.com/incoming-mx/incoming/queue"
 )
 
@@ -34,6 +38,7 @@ type story struct {
 	q        *Queue
 	ctx      context.Context
 	messages map[queue.ID]*promised
+	err      error // of the step that failed
 	serial   int
 	big      int // octets of what goes to a file
 }
@@ -41,13 +46,15 @@ type story struct {
 // plot is what a story is made of.
 type plot struct {
 	journal bool
-	// messages is how many there are when nobody cuts the power.
-	messages int
-	steps    func(*story) []func() error
+	// segments is for how many the disk has room; 0: for any number.
+	segments int
+	// did is what the journal does at least when nobody cuts the power.
+	did   deeds
+	steps func(*story) []func() error
 }
 
 // directories is a life with every message in a directory.
-var directories = plot{messages: 11, steps: func(s *story) []func() error {
+var directories = plot{steps: func(s *story) []func() error {
 	return []func() error{
 		s.commitSmall, s.commitBig, s.settleAndRetry, s.ack, s.buryAndRequeue, s.release, s.delete,
 		s.commitLeased, s.commitSmall, s.bury, s.discard, s.commitTogether, s.sweep, s.commitBig,
@@ -57,7 +64,7 @@ var directories = plot{messages: 11, steps: func(s *story) []func() error {
 // journalPlot is a life with small messages in a journal, in which segments
 // are filled, sealed, emptied and used again, while one message stays for ever
 // and another is tried again and again.
-var journalPlot = plot{journal: true, messages: 50, steps: func(s *story) []func() error {
+var journalPlot = plot{journal: true, did: deeds{emptied: 2, ended: 2}, steps: func(s *story) []func() error {
 	steps := []func() error{
 		s.commitSmall, s.commitSmall, s.settleAndRetry, s.commitBig, s.ack, s.commitSmall, s.buryAndRequeue, s.release, s.delete,
 		s.commitLeased, s.commitSmall, s.bury, s.discard, s.commitSmall, s.keep, s.commitSmall, s.keepTrying,
@@ -68,8 +75,35 @@ var journalPlot = plot{journal: true, messages: 50, steps: func(s *story) []func
 	return append(steps, s.commitTogether, s.ack, s.commitTogether, s.sweep, s.commitBig)
 }}
 
-// run lives through a story on fs, and returns what was promised.
-func (p plot) run(fs *crashfs.FS) map[queue.ID]*promised {
+// owedPlot is a life in which a segment is emptied that says of messages in
+// another, which stays, that they are no more.
+var owedPlot = plot{journal: true, did: deeds{emptied: 1, ended: 1, owed: 1}, steps: func(s *story) []func() error {
+	steps := slices.Repeat([]func() error{s.commitSmall}, 24) // one segment, and a few in the next
+	steps = append(steps, s.ack, s.ack, s.ack)
+	for range 20 {
+		steps = append(steps, s.commitLeased)
+	}
+	return append(steps, s.settleAndRetry, s.ack, s.commitSmall)
+}}
+
+// fullPlot is a life on a disk that fills up, and on which room is made by
+// putting together what little each segment holds.
+var fullPlot = plot{journal: true, segments: 4, did: deeds{emptied: 1, ended: 1, relieved: 1}, steps: func(s *story) []func() error {
+	var steps []func() error
+	for range 60 {
+		steps = append(steps, s.commitIfRoom)
+	}
+	for range 12 {
+		steps = append(steps, s.keepTryingIfRoom, s.ack, s.ack)
+	}
+	for range 12 {
+		steps = append(steps, s.commitIfRoom)
+	}
+	return append(steps, s.ack, s.commitIfRoom)
+}}
+
+// run lives through a story on fs, to its end or to the cut.
+func (p plot) run(fs *crashfs.FS) *story {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	go func() {
@@ -84,20 +118,27 @@ func (p plot) run(fs *crashfs.FS) map[queue.ID]*promised {
 		s.big = 2 * chunk
 	}
 	q, err := Open(crashSpool, p.options(fs))
-	if err != nil {
-		return s.messages
+	if s.err = err; err != nil {
+		return s
 	}
 	defer q.Close()
 	s.q = q
 	for _, step := range p.steps(s) {
-		if step() != nil {
+		if s.err = step(); s.err != nil {
 			break
 		}
 	}
-	return s.messages
+	return s
 }
 
-func (p plot) options(fs *crashfs.FS) *Options {
+func (p plot) options(disk *crashfs.FS) *Options {
+	fs := faultfs.New(disk)
+	if p.segments > 0 {
+		fs.Fail(faultfs.Rule{Op: faultfs.Preallocate, Err: syscall.ENOSPC, Match: func(faultfs.Call) bool {
+			names, err := disk.ReadDir(crashSpool + "/" + journalDir)
+			return err == nil && len(names) > p.segments // the one that is being made is among them
+		}})
+	}
 	o := &Options{NoJournal: !p.journal, Buffers: 200, MessageSize: -1, DeadSweep: -1, fs: fs, segment: 12 << 10, restless: -1}
 	if p.journal {
 		o.Buffers = chunk // what finds no room there goes to a file
@@ -176,6 +217,16 @@ func (s *story) sweep() error {
 func (s *story) commitSmall() error { return s.commit(20) }
 func (s *story) commitBig() error   { return s.commit(s.big) }
 
+func (s *story) commitIfRoom() error { return ifRoom(s.commitSmall()) }
+
+// ifRoom lets a full disk refuse.
+func ifRoom(err error) error {
+	if errors.Is(err, queue.ErrNoSpace) {
+		return nil
+	}
+	return err
+}
+
 // keep leases a message and never ends that.
 func (s *story) keep() error {
 	_, _, err := s.leased()
@@ -190,6 +241,8 @@ func (s *story) keepTrying() error {
 	}
 	return l.Retry(s.ctx, time.Time{}, errors.New("later"))
 }
+
+func (s *story) keepTryingIfRoom() error { return ifRoom(s.keepTrying()) }
 
 func (s *story) discard() error {
 	d, _, err := s.begin(s.big)
@@ -425,11 +478,18 @@ func fates(random int) map[string]crashfs.Fate {
 func (p plot) length(t *testing.T) int {
 	t.Helper()
 	fs := crashfs.New()
-	messages := p.run(fs)
-	if n := len(messages); n != p.messages {
-		t.Fatalf("the story has %d messages, not its whole length", n)
+	s := p.run(fs)
+	if s.err != nil {
+		t.Fatalf("the story ends early: %v", s.err)
 	}
-	if err := p.check(fs.Crash(crashfs.Lost), messages); err != nil {
+	if p.journal {
+		did := s.q.journal.did
+		t.Logf("%d messages, %d changes, %+v", len(s.messages), fs.Ops(), did)
+		if least := p.did; did.emptied < least.emptied || did.ended < least.ended || did.relieved < least.relieved || did.owed < least.owed {
+			t.Errorf("the journal did %+v, want at least %+v", did, least)
+		}
+	}
+	if err := p.check(fs.Crash(crashfs.Lost), s.messages); err != nil {
 		t.Fatalf("at the end of the story: %v", err)
 	}
 	return fs.Ops()
@@ -454,18 +514,27 @@ func TestNoPowerCutLosesWhatIsInTheJournalWhenItIsTurnedOff(t *testing.T) {
 	journalPlot.cutEverywhere(t, directories, 11)
 }
 
+// TestNoPowerCutLosesWhatIsSaidOfOtherSegments cuts while what a segment says of
+// messages in another is written again elsewhere.
+func TestNoPowerCutLosesWhatIsSaidOfOtherSegments(t *testing.T) {
+	t.Parallel()
+	owedPlot.cutEverywhere(t, owedPlot, 3)
+}
+
+// TestNoPowerCutLosesWhatIsOnAFullDisk. Q01, Q02.
+func TestNoPowerCutLosesWhatIsOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	fullPlot.cutEverywhere(t, fullPlot, 5)
+}
+
 // cutEverywhere cuts the power after each step-th change, and opens by the
 // options of then what each fate leaves.
 func (p plot) cutEverywhere(t *testing.T, then plot, step int) {
 	n := p.length(t)
-	t.Logf("the story makes %d changes", n)
-	if everyChange() {
-		step = 1
-	}
-	for cut := 0; cut < n; cut += step {
+	for cut := range cuts(n, step) {
 		fs := crashfs.New()
 		fs.CutAt(cut)
-		messages := p.run(fs)
+		messages := p.run(fs).messages
 		for name, fate := range fates(6) {
 			left := fs.Crash(fate)
 			before := left.String()
@@ -479,35 +548,47 @@ func (p plot) cutEverywhere(t *testing.T, then plot, step int) {
 
 func TestNoSecondPowerCutDuringRecoveryLosesIt(t *testing.T) {
 	t.Parallel()
-	directories.cutTwice(t, 23)
+	directories.cutTwice(t, directories, 23)
 }
 
 func TestNoSecondPowerCutDuringRecoveryLosesWhatIsInTheJournal(t *testing.T) {
 	t.Parallel()
-	journalPlot.cutTwice(t, 41)
+	journalPlot.cutTwice(t, journalPlot, 41)
+}
+
+func TestNoSecondPowerCutLosesWhatIsInTheJournalWhenItIsTurnedOff(t *testing.T) {
+	t.Parallel()
+	journalPlot.cutTwice(t, directories, 83)
+}
+
+func TestNoSecondPowerCutLosesWhatIsSaidOfOtherSegments(t *testing.T) {
+	t.Parallel()
+	owedPlot.cutTwice(t, owedPlot, 29)
+}
+
+func TestNoSecondPowerCutLosesWhatIsOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	fullPlot.cutTwice(t, fullPlot, 41)
 }
 
 // cutTwice cuts the power after each step-th change, and again after each
-// change of recovery.
-func (p plot) cutTwice(t *testing.T, step int) {
+// change of the recovery by the options of then.
+func (p plot) cutTwice(t *testing.T, then plot, step int) {
 	n := p.length(t)
-	if everyChange() {
-		step = 1
-	}
-	for cut := 0; cut < n; cut += step {
+	for cut := range cuts(n, step) {
 		fs := crashfs.New()
 		fs.CutAt(cut)
-		messages := p.run(fs)
+		messages := p.run(fs).messages
 		for name, fate := range fates(1) {
 			whole := fs.Crash(fate)
-			p.openAndClose(whole)
+			then.openAndClose(whole)
 			for second := range whole.Ops() {
 				left := fs.Crash(fate)
 				left.CutAt(second)
-				p.openAndClose(left)
+				then.openAndClose(left)
 				for name2, fate2 := range fates(1) {
 					again := left.Crash(fate2)
-					if err := p.check(again, messages); err != nil {
+					if err := then.check(again, messages); err != nil {
 						t.Fatalf("cut after change %d (%s), then after change %d of recovery (%s): %v\nrecovery:\n%s\nfirst:\n%s\nthen:\n%s",
 							cut, name, second, name2, err, strings.Join(left.Calls(), "\n"), dumpJournal(fs.Crash(fate), crashSpool), dumpJournal(left.Crash(fate2), crashSpool))
 					}
@@ -517,8 +598,18 @@ func (p plot) cutTwice(t *testing.T, step int) {
 	}
 }
 
-// everyChange: some minutes.
-func everyChange() bool { return os.Getenv("INCOMING_CRASH") != "" }
+// cuts yields each step-th of n changes, from one that is drawn anew each time;
+// all of them, which takes some minutes, when INCOMING_CRASH is set.
+func cuts(n, step int) iter.Seq[int] {
+	first := rand.IntN(step)
+	if os.Getenv("INCOMING_CRASH") != "" {
+		first, step = 0, 1
+	}
+	return func(yield func(int) bool) {
+		for cut := first; cut < n && yield(cut); cut += step {
+		}
+	}
+}
 
 func (p plot) openAndClose(fs *crashfs.FS) {
 	if q, err := Open(crashSpool, p.options(fs)); err == nil {

@@ -133,10 +133,15 @@ type journal struct {
 	moving   *segment
 	moved    int // of its spots
 	pressed  bool
-	did      struct{ emptied, ended, relieved, owed int } // for tests
+	did      deeds // for tests
 }
 
 var _ tier = (*journal)(nil)
+
+// deeds is how often a segment was emptied, its life ended, it was emptied
+// because there was no room for another, and how many of its records about
+// messages that lay elsewhere were written again.
+type deeds struct{ emptied, ended, relieved, owed int }
 
 // request is a record to be written.
 type request struct {

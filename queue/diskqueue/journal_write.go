@@ -53,6 +53,7 @@ func (j *journal) run() {
 		}
 		j.tidy()
 	}
+	j.lastWords()
 	if j.timer != nil {
 		j.timer.Stop()
 	}
@@ -169,17 +170,21 @@ func (j *journal) append(q *request) {
 	j.batch = append(j.batch, q)
 }
 
-// aim lets a record of kindRemoved name the life that the message lies in. It
-// reports false when that is over, so that there is nothing to say.
+// aim lets a record of kindRemoved name the life that the message lies in. When
+// that is over there is nothing to say, and it reports false, unless a segment
+// is half moved: an older copy of the message may lie there, which would count
+// again after the next open.
 func (j *journal) aim(q *request) bool {
 	if q.sp.seg != nil {
 		q.target, q.life = q.sp.seg, q.sp.seg.seq
 	}
-	if q.target == nil || q.target.seq != q.life {
+	if q.target == nil {
 		return false
 	}
-	if _, lives := j.lives[q.target]; !lives {
-		return false
+	if _, lives := j.lives[q.target]; !lives || q.target.seq != q.life {
+		if q.target = j.first(); q.target == nil {
+			return false
+		}
 	}
 	q.meta = binary.LittleEndian.AppendUint64(nil, q.life)
 	q.received = int64(q.life) // for the footer
@@ -907,6 +912,24 @@ func (j *journal) moveOwed(s *segment) error {
 		}
 	}
 	return j.writeMoved(s, batch)
+}
+
+// lastWords writes what a full disk had no room for, once segments are free of
+// which nothing counts any more: without it messages that had an ack before a
+// close would be delivered again after the next open.
+func (j *journal) lastWords() {
+	j.moving = nil // as a crash would leave it
+	for n := len(j.again); n > 0; n = len(j.again) {
+		for _, s := range slices.SortedFunc(maps.Keys(j.lives), byLife) {
+			if s.weight() == 0 {
+				j.look(s)
+			}
+		}
+		j.write(nil)
+		if len(j.again) == n {
+			return
+		}
+	}
 }
 
 // finish is the end of the journal's work: what counts is sealed.
