@@ -124,6 +124,9 @@ func TestOrderOfVerdicts(t *testing.T) {
 	lease()
 	must(t, l.Retry(ctx, time.Now().Add(time.Hour), io.ErrNoProgress))
 	r.step("retry by an operator", 0, func() { must(t, r.Retry(ctx, l.Message().ID)) })
+	must(t, r.next().Bury(ctx, &queue.Cause{Kind: queue.KindRejected, Err: io.ErrNoProgress, Keep: 1}))
+	<-time.After(2 * time.Millisecond) // an age is in milliseconds
+	r.step("sweep", 1, r.sweep)
 	r.step("pause", 0, func() { must(t, r.Pause(ctx)) })
 	r.step("resume", 0, func() { must(t, r.Resume(ctx)) })
 	r.golden("verdicts.golden")

@@ -252,6 +252,31 @@ func TestNothingIsSweptThatIsNotTold(t *testing.T) {
 	})
 }
 
+// TestALetterThatCannotBeReadIsNotSwept, on a disk that works: it stays where it is,
+// and the next open finds it.
+func TestALetterThatCannotBeReadIsNotSwept(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := sweeping(t, func(o *Options) { o.DeadAge = time.Hour })
+		unread := w.die(queue.KindRejected)
+		read := w.die(queue.KindRejected)
+		w.fs.Fail(faultfs.Rule{Op: faultfs.Open, Path: string(unread), Err: syscall.EIO})
+		time.Sleep(2 * time.Hour)
+		if got := w.swept(); !slices.Equal(got, []queue.ID{read}) {
+			t.Errorf("swept %v, want %v", got, read)
+		}
+		if told := w.events.spool(); len(told) != 1 || told[0].ID != string(unread) || told[0].Sick {
+			t.Errorf("told: %+v", told)
+		}
+		w.must(w.q.Close())
+		w.open()
+		defer w.q.Close()
+		if e, err := w.q.Get(t.Context(), unread); err != nil || e.State != queue.StateDead {
+			t.Errorf("%s, %v", e.State, err)
+		}
+	})
+}
+
 func TestTheFirstSweepLeavesTimeToSayNo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
