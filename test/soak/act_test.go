@@ -24,17 +24,19 @@ type moment string
 const (
 	afterConnect moment = "after connect"
 	inHandshake  moment = "in the TLS handshake"
+	afterTLS     moment = "after the TLS handshake"
 	afterBanner  moment = "after the banner"
 	afterHello   moment = "after EHLO"
 	afterMail    moment = "after MAIL"
 	afterRcpt    moment = "after RCPT"
+	beforeText   moment = "after the 354"
 	inData       moment = "in the middle of DATA"
 	inChunk      moment = "in the middle of a BDAT chunk"
 	beforeReply  moment = "before reading the reply"
 	never        moment = "after QUIT"
 )
 
-var moments = []moment{afterConnect, inHandshake, afterBanner, afterHello, afterMail, afterRcpt, inData, inChunk, beforeReply}
+var moments = []moment{afterConnect, inHandshake, afterTLS, afterBanner, afterHello, afterMail, afterRcpt, beforeText, inData, inChunk, beforeReply}
 
 // act is what one connection does.
 type act struct {
@@ -55,7 +57,7 @@ func (a act) String() string {
 func cycle() (all []act) {
 	for _, s := range []security{plain, starttls, implicit} {
 		for _, m := range moments {
-			if m == inHandshake && s == plain {
+			if (m == inHandshake || m == afterTLS) && s == plain {
 				continue
 			}
 			all = append(all, act{s, m, false}, act{s, m, true}, act{s, never, false}, act{s, never, false})
@@ -111,8 +113,8 @@ func (s *stage) open(ctx context.Context, c *load.Client, a act, random *rand.Ra
 		if a.hangsUp == inHandshake {
 			return true, c.BreakTLS(ctx, s.conf, octets)
 		}
-		if err := c.TLS(ctx, s.conf); err != nil {
-			return false, err
+		if err := c.TLS(ctx, s.conf); err != nil || a.hangsUp == afterTLS {
+			return true, err
 		}
 	}
 	if err := c.Banner(); err != nil || a.hangsUp == afterBanner {
@@ -128,8 +130,8 @@ func (s *stage) open(ctx context.Context, c *load.Client, a act, random *rand.Ra
 		if a.hangsUp == inHandshake {
 			return true, c.BreakTLS(ctx, s.conf, octets)
 		}
-		if err := c.TLS(ctx, s.conf); err != nil {
-			return false, err
+		if err := c.TLS(ctx, s.conf); err != nil || a.hangsUp == afterTLS {
+			return true, err
 		}
 		if err := c.Hello(); err != nil {
 			return false, err
@@ -150,6 +152,8 @@ func (s *stage) transaction(c *load.Client, a act, random *rand.Rand) (over bool
 	chunk := 1 + m.Size/4 + random.IntN(m.Size)
 	octets := random.IntN(m.Size)
 	switch {
+	case a.hangsUp == beforeText:
+		return true, c.Data(m, 0)
 	case a.hangsUp == inData:
 		return true, c.Data(m, octets)
 	case a.hangsUp == inChunk:
