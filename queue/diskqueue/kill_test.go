@@ -17,8 +17,21 @@ import (
 	"github.com/incoming-mx/incoming/queue"
 )
 
-// killedSpool is set for the process that is to be killed: its spool.
-const killedSpool = "INCOMING_TEST_KILLED_SPOOL"
+// killedSpool and killedJournal are set for the process that is to be killed: its
+// spool, and whether it has a journal.
+const (
+	killedSpool   = "INCOMING_TEST_KILLED_SPOOL"
+	killedJournal = "INCOMING_TEST_KILLED_JOURNAL"
+)
+
+// killedOptions has segments so small that they are filled, emptied and used again.
+func killedOptions(journal bool) Options {
+	o := Options{NoJournal: !journal, MessageSize: -1, Buffers: 40_000, restless: -1}
+	if journal {
+		o.segment = 256 << 10
+	}
+	return o
+}
 
 // TestToBeKilled is that process: it commits, leases, retries, buries and acks
 // from many sides, and says each thing done, until it is killed.
@@ -27,7 +40,8 @@ func TestToBeKilled(t *testing.T) {
 	if dir == "" {
 		t.Skip("it is started by TestKilledAtAnyMomentNothingIsLost")
 	}
-	q := mustOpen(t, dir, &Options{NoJournal: true, MessageSize: -1, Buffers: 40_000})
+	o := killedOptions(os.Getenv(killedJournal) == "true")
+	q := mustOpen(t, dir, &o)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var mu sync.Mutex
@@ -100,16 +114,25 @@ func deliverTillKilled(ctx context.Context, t *testing.T, q *Queue, say func(str
 // and again, and opens what it leaves. Q01, Q17.
 func TestKilledAtAnyMomentNothingIsLost(t *testing.T) {
 	t.Parallel()
+	for _, journal := range []bool{false, true} {
+		t.Run(fmt.Sprintf("journal %v", journal), func(t *testing.T) {
+			t.Parallel()
+			killedAtAnyMoment(t, journal)
+		})
+	}
+}
+
+func killedAtAnyMoment(t *testing.T, journal bool) {
 	dir := t.TempDir()
 	said := map[string]map[queue.ID]bool{"committed": {}, "acking": {}, "settled": {}, "buried": {}}
 	for round := range 10 {
-		killAfter(t, dir, 5+round*7, said)
+		killAfter(t, dir, journal, 5+round*7, said)
 	}
 	t.Logf("%d committed, %d acked, %d settled, %d buried", len(said["committed"]), len(said["acking"]), len(said["settled"]), len(said["buried"]))
 	if len(said["committed"]) < 50 {
 		t.Errorf("only %d were committed", len(said["committed"]))
 	}
-	q := openTest(t, dir, Options{})
+	q := openTest(t, dir, killedOptions(journal))
 	there := map[queue.ID]bool{}
 	for e, err := range q.List(context.Background(), queue.Filter{}) {
 		must(t, err)
@@ -141,12 +164,12 @@ func isIncomplete(e queue.Entry) bool { return e.Dead != nil && e.Dead.Reason ==
 
 // killAfter starts the process, waits until it has said so many things, and kills
 // it. What it said before it died counts too.
-func killAfter(t *testing.T, dir string, things int, said map[string]map[queue.ID]bool) {
+func killAfter(t *testing.T, dir string, journal bool, things int, said map[string]map[queue.ID]bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestToBeKilled$")
-	cmd.Env = append(os.Environ(), killedSpool+"="+dir)
+	cmd.Env = append(os.Environ(), killedSpool+"="+dir, killedJournal+"="+strconv.FormatBool(journal))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	must(t, err)

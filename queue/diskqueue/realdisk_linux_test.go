@@ -28,11 +28,11 @@ func mounted(t *testing.T, options string) string {
 	return dir
 }
 
-// realQueue is a queue on a real file system.
-func realQueue(t *testing.T, dir string, fs vfs.FS) *testQueue {
+// realQueue is a queue on a real file system, with a journal if it has segments.
+func realQueue(t *testing.T, dir string, segment int64, fs vfs.FS) *testQueue {
 	t.Helper()
 	tq := &testQueue{t: t, events: new(events)}
-	tq.Queue = mustOpen(t, dir, &Options{NoJournal: true, MessageSize: -1, DeadSweep: -1, Hooks: tq.events.hooks(), fs: fs})
+	tq.Queue = mustOpen(t, dir, &Options{NoJournal: segment == 0, segment: segment, MessageSize: -1, DeadSweep: -1, Hooks: tq.events.hooks(), fs: fs})
 	t.Cleanup(func() { must(t, tq.Close()) })
 	return tq
 }
@@ -69,10 +69,21 @@ func until(t *testing.T, what string, done func() bool) {
 // Q02.
 func TestAFullDiskIsFullAndDeliversAndIsWellAgain(t *testing.T) {
 	t.Parallel()
+	for name, segment := range map[string]int64{"directories": 0, "journal": 256 << 10} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fullAndWellAgain(t, segment)
+		})
+	}
+}
+
+// fullAndWellAgain fills a disk three times, with a journal up to the messages of
+// the last round, which are too long for a segment of 256 KiB.
+func fullAndWellAgain(t *testing.T, segment int64) {
 	dir := mounted(t, "size=4m,nr_inodes=5000")
-	q := realQueue(t, dir, vfs.OS{})
+	q := realQueue(t, dir, segment, vfs.OS{})
 	for round := range 3 {
-		n := q.fill(letter + strings.Repeat("x", 50_000*(1+round)))
+		n := q.fill(letter + strings.Repeat("x", 25_000*(1+round)))
 		if n < 5 {
 			t.Fatalf("round %d: full after %d messages", round, n)
 		}
@@ -91,7 +102,7 @@ func TestAFullDiskIsFullAndDeliversAndIsWellAgain(t *testing.T) {
 			must(t, err)
 			text, err := io.ReadAll(r)
 			must(t, errors.Join(err, r.Close()))
-			if len(text) != len(letter)+50_000*(1+round) {
+			if len(text) != len(letter)+25_000*(1+round) {
 				t.Errorf("round %d: %d octets", round, len(text))
 			}
 			must(t, l.Ack(context.Background()))
@@ -120,7 +131,7 @@ func TestAFullDiskIsFullAndDeliversAndIsWellAgain(t *testing.T) {
 func TestAFullDiskStopsNoVerdict(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	q := realQueue(t, mounted(t, "size=4m,nr_inodes=5000"), vfs.OS{})
+	q := realQueue(t, mounted(t, "size=4m,nr_inodes=5000"), 0, vfs.OS{})
 	n := q.fill(letter + strings.Repeat("x", 100_000))
 	until(t, "what did not get in is removed", func() bool {
 		staged, err := os.ReadDir(filepath.Join(q.Dir(), "incoming"))
@@ -155,7 +166,7 @@ func TestTheInodesRunOut(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	dir := mounted(t, "size=64m,nr_inodes=1200")
-	q := realQueue(t, dir, vfs.OS{})
+	q := realQueue(t, dir, 0, vfs.OS{})
 	var drafts []queue.Draft
 	for range 20 {
 		d, err := q.Begin(ctx, envelope(), queue.Origin{})
@@ -213,7 +224,7 @@ func TestAReadOnlySpoolIsSickAndWellByItselfWhenItCanBeWrittenTo(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	dir := mounted(t, "size=4m")
-	q := realQueue(t, dir, lockElsewhere{name: filepath.Join(t.TempDir(), "lock")})
+	q := realQueue(t, dir, 0, lockElsewhere{name: filepath.Join(t.TempDir(), "lock")})
 	kept := q.put(letter)
 	remount := func(flags uintptr) {
 		t.Helper()
