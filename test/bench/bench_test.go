@@ -142,7 +142,7 @@ func TestEveryKindHasATableAndEveryServerARowInIt(t *testing.T) {
 	}
 	rows := fmt.Sprint(s.tables)
 	for _, want := range []string{
-		"[smtp-sink no 1000 (1000 to 1000) 42 µs 1000 (1000 to 1000) 42 µs 1000 (1000 to 1000) 42 µs]",
+		"[smtp-sink no 1000 (1000 to 1000) 42 (42 to 42) µs 1000 (1000 to 1000) 42 (42 to 42) µs 1000 (1000 to 1000) 42 (42 to 42) µs]",
 		"[smtp-sink no not measured: it speaks no TLS]",
 		"[Postfix its queue, and delivers to discard not measured: it went away]",
 		"[Incoming, journal, delivering 4 KB, plain, 20 connections 9 (7 to 11) 0.00 (0.00 to 0.00) 0.00 (0.00 to 0.00) s",

@@ -55,7 +55,7 @@ func (b *bench) kindTable(kind string, cells []cell, servers []server) table {
 		} else {
 			for _, c := range cells {
 				cpu := each(b.turns[c][srv.name], func(t turn) float64 { return float64(t.cpu.Microseconds()) })
-				row = append(row, spread(b.turns.rates(c, srv.name), "%.0f"), fmt.Sprintf("%.0f µs", median(cpu)))
+				row = append(row, spread(b.turns.rates(c, srv.name), "%.0f"), spread(cpu, "%.0f")+" µs")
 			}
 		}
 		t.rows = append(t.rows, row)
