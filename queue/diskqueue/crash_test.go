@@ -557,19 +557,20 @@ func TestNoPowerCutLosesWhatIsSaidOfOtherSegments(t *testing.T) {
 	owedPlot.cutEverywhere(t, owedPlot, 3)
 }
 
-// TestNoPowerCutLosesWhatIsOnAFullDisk. Q01, Q02.
+// TestNoPowerCutLosesWhatIsOnAFullDisk, whose journal makes room by putting segments
+// together.
 func TestNoPowerCutLosesWhatIsOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	fullPlot.cutEverywhere(t, fullPlot, 5)
 }
 
 // TestNoPowerCutEndsALifeInLoss cuts lives that are drawn, once and then again
-// while the spool is opened.
+// while the spool is opened. Q01.
 func TestNoPowerCutEndsALifeInLoss(t *testing.T) {
 	t.Parallel()
-	lives, seed := 6, rand.Uint64()
+	lives, seed := 4, rand.Uint64()
 	if os.Getenv("INCOMING_CRASH") != "" {
-		lives = 100
+		lives = 60
 	}
 	if text := os.Getenv("INCOMING_SEED"); text != "" {
 		var err error

@@ -922,6 +922,7 @@ func (j *journal) lastWords() {
 	for n := len(j.again); n > 0; n = len(j.again) {
 		for _, s := range slices.SortedFunc(maps.Keys(j.lives), byLife) {
 			if s.weight() == 0 {
+				s.notBefore = time.Time{} // there is no later
 				j.look(s)
 			}
 		}
