@@ -154,6 +154,8 @@ type request struct {
 	received, next int64
 	target         *segment // of kindRemoved: where it lay,
 	life           uint64   // in which life
+	last           *segment // of kindRemoved that waits for room: where its latest meta lay, if not there,
+	lastLife       uint64   // in which life
 	done           chan error
 	waits          bool // somebody waits for it to be written
 	durable        bool // and synced
@@ -608,6 +610,10 @@ func (j *journal) submit(q *request) {
 	}
 	j.reqMu.Unlock()
 }
+
+// said returns when what was asked for before is on the disk. The error is why
+// there is something that was said of the message and is not.
+func (j *journal) said(id queue.ID) error { return j.wait(request{id: id}) }
 
 // poke lets the goroutine look again at what it could not do: it asks for
 // nothing.

@@ -23,6 +23,8 @@ type loaded struct {
 	found []*entry
 	// leased is what was in delivery, and where that is said.
 	leased map[queue.ID]*segment
+	// older is where an older copy of a message lies.
+	older map[queue.ID]*segment
 	// bad is what is not whole and was not said to be no more.
 	bad []badIn
 	// unsealed is the segments that had to be read as a whole.
@@ -45,6 +47,7 @@ func (j *journal) load() (*loaded, error) {
 	l := &loaded{
 		entries: make(map[queue.ID]*entry),
 		leased:  make(map[queue.ID]*segment),
+		older:   make(map[queue.ID]*segment),
 		holes:   make(map[*segment]error),
 	}
 	lives, err := j.list(l)
@@ -208,6 +211,7 @@ func (l *loaded) apply(s *segment, r *footed, now int64, listed bool) {
 			e.spot.leave()
 			if e.spot.seg != s {
 				e.spot.seg.halfMoved = true
+				l.older[r.id] = e.spot.seg
 			}
 		}
 		*e.spot = spot{seg: s, off: r.off, n: r.n}
@@ -230,6 +234,8 @@ func (l *loaded) apply(s *segment, r *footed, now int64, listed bool) {
 		}
 		if e.spot.seg != s {
 			s.owe(e.spot.seg, n)
+		} else if older := l.older[r.id]; older != nil {
+			s.owe(older, n)
 		}
 		if e.spot.seg.seq != uint64(r.received) {
 			// The record names the life of another copy: to empty this segment

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/incoming-mx/incoming/queue"
@@ -106,17 +107,35 @@ func (j *journal) write(asked []*request) {
 			j.append(q)
 		}
 	}
+	var wantSaid []*request
 	for _, q := range asked {
-		if q.kind != 0 {
+		switch {
+		case q.kind != 0:
 			j.append(q)
+		case q.waits:
+			wantSaid = append(wantSaid, q)
 		}
 	}
 	clear(asked)
 	j.taken = asked[:0]
-	j.flush(due)
+	written := j.flush(due)
+	for _, q := range wantSaid {
+		q.done <- j.unsaid(q.id, written)
+	}
 	if len(j.again) > 0 && kindOf(j.why) != queue.ErrSick { // else poke comes when all is well
 		j.wakeLater()
 	}
+}
+
+// unsaid is why something that was said of a message may not be on the disk: it was
+// not written now, waits to be written again, or lies in a segment of which a
+// sync has failed.
+func (j *journal) unsaid(id queue.ID, written bool) error {
+	waits := slices.ContainsFunc(j.again, func(q *request) bool { return q.id == id })
+	if first := j.first(); written && !waits && (first == nil || !first.uncertain) {
+		return nil
+	}
+	return fmt.Errorf("what was said of it before: %w", cmp.Or[error](j.why, syscall.EAGAIN))
 }
 
 // lookAgain is for when the disk is well again: what has not failed often is
@@ -178,17 +197,33 @@ func (j *journal) aim(q *request) bool {
 	if q.sp.seg != nil {
 		q.target, q.life = q.sp.seg, q.sp.seg.seq
 	}
-	if q.target == nil {
+	if !j.goesOn(q.target, q.life) && !j.oweHalfMoved(nil, 0) {
 		return false
-	}
-	if _, lives := j.lives[q.target]; !lives || q.target.seq != q.life {
-		if q.target = j.first(); q.target == nil {
-			return false
-		}
 	}
 	q.meta = binary.LittleEndian.AppendUint64(nil, q.life)
 	q.received = int64(q.life) // for the footer
 	return true
+}
+
+// goesOn is whether a segment is still in a life.
+func (j *journal) goesOn(s *segment, life uint64) bool {
+	_, lives := j.lives[s]
+	return lives && s.seq == life
+}
+
+// oweHalfMoved has by owe a record to the segments that are half moved, and
+// reports whether there are any. For by nil it reports alone.
+func (j *journal) oweHalfMoved(by *segment, n int64) bool {
+	found := false
+	for s := range j.lives {
+		if !s.halfMoved || s == by {
+			continue
+		}
+		if found = true; by != nil {
+			by.owe(s, n)
+		}
+	}
+	return found
 }
 
 // worth is whether a record says anything, and is worth its room. That a
@@ -235,7 +270,7 @@ func (b *body) appendTo(to []byte) []byte {
 // is told to. It reports false when it could not.
 func (j *journal) flush(sync bool) bool {
 	durable := slices.ContainsFunc(j.batch, func(q *request) bool { return q.durable })
-	sync = (sync && j.unsynced || durable) && !j.noSync
+	sync = (sync && (j.unsynced || len(j.buf) > 0) || durable) && !j.noSync
 	if len(j.buf) == 0 && !sync {
 		return true
 	}
@@ -350,10 +385,12 @@ func (j *journal) apply(q *request) {
 func (j *journal) applyRemoved(q *request, n int64) {
 	a := j.active
 	switch {
-	case q.target == a && !a.copied[q.sp.off] && q.sp.seg == a:
+	case q.target == a && q.sp.seg == a && !a.copied[q.sp.off]:
 		a.ended = append(a.ended, q.id)
-	case q.target != a:
+	case q.target != a && j.goesOn(q.target, q.life):
 		a.owe(q.target, n)
+	default: // an older copy may be left
+		j.oweHalfMoved(a, n)
 	}
 	j.drop(q.sp)
 }
@@ -441,6 +478,9 @@ func (j *journal) postpone(q *request, err error) {
 		return
 	}
 	j.mu.Lock()
+	if at := q.sp.metaSeg; at != nil && at != q.sp.seg {
+		q.last, q.lastLife = at, at.seq
+	}
 	j.drop(q.sp)
 	j.mu.Unlock()
 	delete(j.leased, q.id)
@@ -664,7 +704,7 @@ func (j *journal) look(s *segment) bool {
 	case first != nil && first.uncertain:
 		return false
 	case s.alive == 0 && s.owed == 0:
-		return j.end(s, first)
+		return j.end(s)
 	case first != nil:
 		return false
 	case s.stuck:
@@ -704,18 +744,19 @@ func (j *journal) first() *segment {
 }
 
 // relieve empties, when there is no room for another segment, the one that is
-// least work, if what it holds fits where we are, or into the spare.
+// least work, if what it holds fits where we are, or into the spare. One that is
+// empty, and whose life cannot end yet, is none.
 func (j *journal) relieve() {
 	j.pressed = false
 	least := j.first()
 	if least == nil {
 		for s := range j.lives {
-			if s != j.active && !s.stuck && (least == nil || s.weight() < least.weight()) {
+			if s != j.active && !s.stuck && s.weight() > 0 && (least == nil || s.weight() < least.weight()) {
 				least = s
 			}
 		}
 	}
-	if least == nil || least.stuck || time.Now().Before(least.notBefore) {
+	if least == nil || least.stuck || least.weight() == 0 || time.Now().Before(least.notBefore) {
 		return
 	}
 	room := int64(0)
@@ -734,7 +775,10 @@ func (j *journal) relieve() {
 // end ends the life of a segment in which nothing counts, and reports whether
 // it could. Where another one is half moved, perhaps to here, what is owed to
 // this one is owed to that from now on.
-func (j *journal) end(s, half *segment) bool {
+func (j *journal) end(s *segment) bool {
+	if slices.ContainsFunc(j.again, func(q *request) bool { return q.last == s && q.lastLife == s.seq && j.goesOn(q.target, q.life) }) {
+		return false // what comes back if the power goes has its latest meta here
+	}
 	for id, at := range j.leased {
 		if at != s {
 			continue
@@ -769,8 +813,8 @@ func (j *journal) end(s, half *segment) bool {
 			other.eased = j.now
 		}
 		other.forgive(s)
-		if n > 0 && half != nil && other != half {
-			other.owe(half, n)
+		if n > 0 {
+			j.oweHalfMoved(other, n)
 		}
 		if n > 0 || first {
 			j.checked[other] = struct{}{}

@@ -1,0 +1,208 @@
+package diskqueue
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/incoming-mx/incoming/internal/vfs/crashfs"
+	"github.com/incoming-mx/incoming/internal/vfs/faultfs"
+	"github.com/incoming-mx/incoming/queue"
+)
+
+// anyLife is a life drawn by a seed: with directories, or with a journal on a disk
+// with room for few segments or for any number, all that can happen to a message
+// in any order.
+func anyLife(seed uint64) plot {
+	r := rand.New(rand.NewPCG(seed, 1))
+	return plot{journal: true, segments: []int{0, 3, 4, 5}[r.IntN(4)], steps: func(s *story) []func() error {
+		r := rand.New(rand.NewPCG(seed, 2))
+		some := func() error { return s.commit(r.IntN(r.IntN(1500) + 1)) }
+		// How often each happens is drawn too, so that one life is mostly of acks
+		// and another of retries.
+		in := []func() error{some, some, some, s.commitTogether, s.commitLeased, s.commitBig, s.discard}
+		out := []func() error{s.ack, s.ack, s.ack, s.keepTrying, s.settleAndRetry, s.release, s.bury, s.buryAndRequeue, s.delete, s.keep, s.sweep}
+		var often []func() error
+		for range 12 {
+			often = append(often, in[r.IntN(len(in))], out[r.IntN(len(out))])
+		}
+		var steps []func() error
+		for range 10 {
+			phase := often[r.IntN(len(often))] // for a while one thing happens more than others
+			for range 15 {
+				step := phase
+				if r.IntN(2) == 0 {
+					step = often[r.IntN(len(often))]
+				}
+				steps = append(steps, func() error {
+					if s.q.Depth().Ready == 0 {
+						step = some // nothing else could be done
+					}
+					return ifRoom(step())
+				})
+			}
+		}
+		return steps
+	}}
+}
+
+// lives calls f with seeds that are drawn: a few, or many when INCOMING_CRASH is
+// set; or with the one that INCOMING_SEED says.
+func lives(t *testing.T, few, many int, f func(seed uint64)) {
+	n, seed := few, rand.Uint64()
+	if os.Getenv("INCOMING_CRASH") != "" {
+		n = many
+	}
+	if text := os.Getenv("INCOMING_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatalf("INCOMING_SEED: %v", err)
+		}
+		n = 1
+	}
+	for ; n > 0 && !t.Failed(); n-- {
+		f(seed)
+		seed = rand.Uint64()
+	}
+}
+
+// TestNoPowerCutEndsALifeInLoss cuts lives that are drawn, once and then again
+// while the spool is opened. Q01.
+func TestNoPowerCutEndsALifeInLoss(t *testing.T) {
+	t.Parallel()
+	lives(t, 2, 60, func(seed uint64) { anyLife(seed).cutSomewhere(t, seed) })
+}
+
+func (p plot) cutSomewhere(t *testing.T, seed uint64) {
+	whole := crashfs.New()
+	s := p.run(whole)
+	if s.err != nil {
+		t.Errorf("INCOMING_SEED=%d: %v", seed, s.err)
+	}
+	if err := p.check(whole.Crash(crashfs.Lost), s.messages); err != nil {
+		t.Errorf("INCOMING_SEED=%d, at the end: %v", seed, err)
+	}
+	r := rand.New(rand.NewPCG(seed, 3))
+	for range 4 {
+		cut := r.IntN(whole.Ops())
+		fs := crashfs.New()
+		fs.CutAt(cut)
+		messages := p.run(fs).messages
+		for name, fate := range fates(2) {
+			if err := p.check(fs.Crash(fate), messages); err != nil {
+				t.Errorf("INCOMING_SEED=%d, cut after change %d, %s: %v", seed, cut, name, err)
+			}
+			opened := fs.Crash(fate)
+			p.openAndClose(opened)
+			second := r.IntN(opened.Ops() + 1)
+			left := fs.Crash(fate)
+			left.CutAt(second)
+			p.openAndClose(left)
+			for name2, fate2 := range fates(1) {
+				if err := p.check(left.Crash(fate2), messages); err != nil {
+					t.Errorf("INCOMING_SEED=%d, cut after change %d (%s), then after change %d of recovery (%s): %v", seed, cut, name, second, name2, err)
+				}
+			}
+		}
+	}
+}
+
+// TestNoFailingDiskEndsALifeInLoss has the disk of lives that are drawn fail now and
+// then, for a while, and then cuts the power. What is mixed of old and new by
+// that is for the lives above, whose disk works. Q02, Q05, Q16.
+func TestNoFailingDiskEndsALifeInLoss(t *testing.T) {
+	t.Parallel()
+	lives(t, 20, 1000, func(seed uint64) {
+		synctest.Test(t, func(t *testing.T) { anyLife(seed).fail(t, seed) })
+	})
+}
+
+func (p plot) fail(t *testing.T, seed uint64) {
+	fs := crashfs.New()
+	sane := p
+	p.faults = &weather{r: rand.New(rand.NewPCG(seed, 4)), between: 20 + int(seed%200)}
+	steps := p.steps
+	p.steps = func(s *story) (all []func() error) {
+		for _, step := range steps(s) {
+			all = append(all, func() error {
+				p.faults.begin()
+				for s.q.well() != nil {
+					time.Sleep(probeEvery)
+				}
+				return unlessDisk(step())
+			})
+		}
+		return all
+	}
+	s := p.run(fs)
+	if s.err != nil {
+		t.Errorf("INCOMING_SEED=%d: %v", seed, s.err)
+	}
+	for _, m := range s.messages {
+		m.dying = true // a message may be blamed when all else works, and is set aside whole
+	}
+	for name, fate := range fates(0) {
+		if err := sane.check(fs.Crash(fate), s.messages); err != nil {
+			t.Errorf("INCOMING_SEED=%d, %s: %v", seed, name, err)
+		}
+	}
+}
+
+// unlessDisk lets a disk that is full or fails refuse, and the only message that
+// is ready be set aside when it is to be leased.
+func unlessDisk(err error) error {
+	for _, kind := range []error{queue.ErrNoSpace, queue.ErrSick, queue.ErrBusy, context.DeadlineExceeded} {
+		if errors.Is(err, kind) {
+			return nil
+		}
+	}
+	return err
+}
+
+// weather is when a disk fails, and how: once it has begun, for a while and then
+// not again for longer.
+type weather struct {
+	between int // calls, about, from one time to the next
+
+	mu    sync.Mutex
+	begun bool
+	r     *rand.Rand
+	left  int // calls that still fail
+	no    syscall.Errno
+}
+
+func (w *weather) begin() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.begun = true
+}
+
+// rules are for each error that there may be.
+func (w *weather) rules() (all []faultfs.Rule) {
+	for _, no := range errnos {
+		all = append(all, faultfs.Rule{Err: no, Match: func(c faultfs.Call) bool { return w.hits(c, no) }})
+	}
+	return all
+}
+
+// hits is asked for each error in turn.
+func (w *weather) hits(c faultfs.Call, no syscall.Errno) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.begun && w.left == 0 && no == errnos[0] && w.r.IntN(w.between) == 0 {
+		w.no, w.left = errnos[w.r.IntN(len(errnos))], 1+w.r.IntN(10)
+	}
+	// What cannot be read is set aside, which is not what this is about.
+	if w.left == 0 || no != w.no || !c.Changes() || !canFail(c, no) {
+		return false
+	}
+	w.left--
+	return true
+}
