@@ -517,28 +517,28 @@ func TestNoPowerCutLosesWhatWasCommitted(t *testing.T) {
 // Q01.
 func TestNoPowerCutLosesWhatIsInTheJournal(t *testing.T) {
 	t.Parallel()
-	journalPlot.cutEverywhere(t, journalPlot, 7)
+	journalPlot.cutEverywhere(t, journalPlot, 11)
 }
 
 // TestNoPowerCutLosesWhatIsInTheJournalWhenItIsTurnedOff opens what was left
 // with the journal off.
 func TestNoPowerCutLosesWhatIsInTheJournalWhenItIsTurnedOff(t *testing.T) {
 	t.Parallel()
-	journalPlot.cutEverywhere(t, directories, 11)
+	journalPlot.cutEverywhere(t, directories, 29)
 }
 
 // TestNoPowerCutLosesWhatIsSaidOfOtherSegments cuts while what a segment says of
 // messages in another is written again elsewhere.
 func TestNoPowerCutLosesWhatIsSaidOfOtherSegments(t *testing.T) {
 	t.Parallel()
-	owedPlot.cutEverywhere(t, owedPlot, 3)
+	owedPlot.cutEverywhere(t, owedPlot, 17)
 }
 
 // TestNoPowerCutLosesWhatIsOnAFullDisk, whose journal makes room by putting segments
 // together.
 func TestNoPowerCutLosesWhatIsOnAFullDisk(t *testing.T) {
 	t.Parallel()
-	fullPlot.cutEverywhere(t, fullPlot, 5)
+	fullPlot.cutEverywhere(t, fullPlot, 29)
 }
 
 // cutEverywhere cuts the power after each step-th change, and opens by the
@@ -562,27 +562,27 @@ func (p plot) cutEverywhere(t *testing.T, then plot, step int) {
 
 func TestNoSecondPowerCutDuringRecoveryLosesIt(t *testing.T) {
 	t.Parallel()
-	directories.cutTwice(t, directories, 23)
+	directories.cutTwice(t, directories, 41)
 }
 
 func TestNoSecondPowerCutDuringRecoveryLosesWhatIsInTheJournal(t *testing.T) {
 	t.Parallel()
-	journalPlot.cutTwice(t, journalPlot, 41)
+	journalPlot.cutTwice(t, journalPlot, 301)
 }
 
 func TestNoSecondPowerCutLosesWhatIsInTheJournalWhenItIsTurnedOff(t *testing.T) {
 	t.Parallel()
-	journalPlot.cutTwice(t, directories, 83)
+	journalPlot.cutTwice(t, directories, 701)
 }
 
 func TestNoSecondPowerCutLosesWhatIsSaidOfOtherSegments(t *testing.T) {
 	t.Parallel()
-	owedPlot.cutTwice(t, owedPlot, 29)
+	owedPlot.cutTwice(t, owedPlot, 83)
 }
 
 func TestNoSecondPowerCutLosesWhatIsOnAFullDisk(t *testing.T) {
 	t.Parallel()
-	fullPlot.cutTwice(t, fullPlot, 41)
+	fullPlot.cutTwice(t, fullPlot, 127)
 }
 
 // cutTwice cuts the power after each step-th change, and again after each

@@ -77,7 +77,7 @@ func lives(t *testing.T, few, many int, f func(seed uint64)) {
 // while the spool is opened. Q01.
 func TestNoPowerCutEndsALifeInLoss(t *testing.T) {
 	t.Parallel()
-	lives(t, 2, 60, func(seed uint64) { anyLife(seed).cutSomewhere(t, seed) })
+	lives(t, 1, 60, func(seed uint64) { anyLife(seed).cutSomewhere(t, seed) })
 }
 
 func (p plot) cutSomewhere(t *testing.T, seed uint64) {
