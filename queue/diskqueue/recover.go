@@ -156,11 +156,13 @@ func (r *recovery) free(name string) string {
 
 // bury sets an entry aside, and takes it in as a dead letter.
 func (r *recovery) bury(e *entry, n *note) {
+	from := e.place()
 	if err := r.d.bury(e, n); err != nil {
 		r.report(e.place(), string(e.id), fmt.Errorf("cannot be set aside, and is left where it is: %w", err))
 		return
 	}
 	r.moved = true
+	r.names[string(e.id)] = r.names[string(e.id)]&^(1<<from) | 1<<inDead
 	r.found[inDead].dirs = append(r.found[inDead].dirs, string(e.id))
 }
 

@@ -2,7 +2,10 @@ package diskqueue
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -11,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/incoming-mx/incoming/internal/vfs/crashfs"
 	"github.com/incoming-mx/incoming/queue"
 )
 
@@ -382,5 +386,40 @@ func TestOrderIsByReceivedAtThenID(t *testing.T) {
 	}
 	if want := []queue.ID{"0", "Z", "A", "M"}; !slices.Equal(got, want) {
 		t.Errorf("leased %q, want %q", got, want)
+	}
+}
+
+// TestATornRecordIsSetAsideOnceThoughItsBurialWasCutShort: what the cut left of it in
+// staging is a dead letter of its name already.
+func TestATornRecordIsSetAsideOnceThoughItsBurialWasCutShort(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a torn record", true)
+	w.put(1)
+	torn := w.put(2)
+	e, ok := w.q.schedule.find(torn)
+	if !ok {
+		t.Fatal("not found")
+	}
+	path, at, life := e.spot.seg.path, int64(e.spot.off), e.spot.seg.seq
+	w.put(3)
+	left := w.mem.Crash(crashfs.Kept)
+	w.must(w.q.Close())
+	w.mem = left
+	f, err := left.Reopen(path)
+	w.must(err)
+	_, err = f.WriteAt(make([]byte, 200), at) // its header and ID, so that nobody can tell whose it was
+	w.must(errors.Join(err, f.Close()))
+	w.must(left.Mkdir(fmt.Sprintf("%s/incoming/journal-%d-%d", worldSpool, life, at)))
+	for _, when := range []string{"first", "again"} {
+		w.open()
+		if d := w.q.Depth(); d.Dead != 1 || d.Ready != 2 {
+			t.Errorf("opened %s: %+v", when, d)
+		}
+		for _, told := range w.events.spool() {
+			if errors.Is(told.Err, fs.ErrExist) {
+				t.Errorf("opened %s: %v", when, told.Err)
+			}
+		}
+		w.must(w.q.Close())
 	}
 }
