@@ -462,6 +462,9 @@ func (r *recovery) settleDouble(j *journal, e *entry, in []place) bool {
 	for _, p := range in {
 		d := r.entryAt(p, string(e.id))
 		what, err := r.compareWithJournal(j, e, d)
+		if what == sameMessage && p == inCommitted && r.names[string(e.id)]&(1<<inIncoming) != 0 {
+			what = notWhole // it was staged to be buried, which was cut short, and may know less
+		}
 		switch {
 		case err != nil:
 			r.report(p, string(e.id), err)

@@ -147,11 +147,6 @@ func (p plot) fail(t *testing.T, seed uint64) {
 	}
 	for _, m := range s.messages {
 		m.dying = true // a message may be blamed when all else works, and is set aside whole
-		if m.ending {
-			// What comes back, since the disk did not take that it is no more, may
-			// be as it was before it last changed: one life in some 10 000.
-			m.settled = nil
-		}
 	}
 	for name, fate := range fates(0) {
 		if err := sane.check(fs.Crash(fate), s.messages); err != nil {
