@@ -281,13 +281,9 @@ func (sp *spot) leaveMeta() {
 	}
 }
 
-// openJournal reads the journal, sets aside what is not whole in it, and lets
-// it begin its work.
-func (r *recovery) openJournal(j *journal) (*loaded, error) {
-	l, err := j.load()
-	if err != nil {
-		return nil, err
-	}
+// openJournal sets aside what is not whole in the journal, and lets it begin its
+// work.
+func (r *recovery) openJournal(j *journal, l *loaded) {
 	for _, name := range l.foreign {
 		r.report(inJournal, name, errForeign)
 	}
@@ -306,7 +302,27 @@ func (r *recovery) openJournal(j *journal) (*loaded, error) {
 	j.sealAll(l)
 	maps.Copy(j.leased, l.leased)
 	j.start()
-	return l, nil
+}
+
+// dropStaged removes what a burial that was cut short has left in staging of a
+// message that the journal has whole, and reports whether it did. Since then the
+// journal may have come to know more of it, such as a recipient settled.
+func (r *recovery) dropStaged(j *journal, l *loaded, staged *entry) bool {
+	e := l.entries[staged.id]
+	if e == nil {
+		return false
+	}
+	if _, err := j.readChecked(e, true); err != nil {
+		return false // what can be read comes before it
+	}
+	if what, err := r.compareWithJournal(j, e, staged); err != nil || what != sameMessage {
+		return false
+	}
+	r.report(inIncoming, string(e.id), errors.New("the journal has the message; what was staged to bury it is removed"))
+	if err := r.d.trash.take(inIncoming, e.id); err != nil {
+		r.report(inIncoming, string(e.id), err)
+	}
+	return true
 }
 
 // setSegmentAside makes a dead letter of a file whose beginning is damaged: it
@@ -462,9 +478,6 @@ func (r *recovery) settleDouble(j *journal, e *entry, in []place) bool {
 	for _, p := range in {
 		d := r.entryAt(p, string(e.id))
 		what, err := r.compareWithJournal(j, e, d)
-		if what == sameMessage && p == inCommitted && r.names[string(e.id)]&(1<<inIncoming) != 0 {
-			what = notWhole // it was staged to be buried, which was cut short, and may know less
-		}
 		switch {
 		case err != nil:
 			r.report(p, string(e.id), err)

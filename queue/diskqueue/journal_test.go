@@ -3,6 +3,7 @@ package diskqueue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"slices"
@@ -337,4 +338,55 @@ func TestOnlySmallMessagesGoIntoTheJournal(t *testing.T) {
 	_, err := drafts[1].Commit(ctx, queue.Final{})
 	must(t, err)
 	check(drafts[1].ID(), inJournal)
+}
+
+// TestARequeuedMessageDoesNotComeBackAsItWasBeforeItsBurial: the power goes before
+// anything else has had the journal synced, whether the end of the message in the
+// journal is written before the requeue is asked for or together with it.
+func TestARequeuedMessageDoesNotComeBackAsItWasBeforeItsBurial(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	for _, together := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, fmt.Sprintf("a requeue, together %v", together), true)
+			id := w.put(1)
+			l, err := w.lease(time.Minute)
+			w.must(err)
+			synctest.Wait()
+			hold := make(chan struct{})
+			var others sync.WaitGroup
+			if together { // a sync is under way
+				w.fs.OnCall(func(c faultfs.Call) {
+					if c.Op == faultfs.Sync && strings.HasSuffix(c.Path, ".seg") {
+						<-hold
+					}
+				})
+				others.Go(func() {
+					if _, _, err := w.text(letter, 2, false); err != nil {
+						t.Error(err)
+					}
+				})
+				synctest.Wait()
+			}
+			others.Go(func() {
+				if err := errors.Join(l.Bury(ctx, io.EOF), w.q.Requeue(ctx, id)); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+			close(hold)
+			others.Wait()
+			l, err = w.lease(time.Minute)
+			w.must(err)
+			w.must(errors.Join(l.Settle(ctx, []queue.Outcome{{Recipient: "a@y.example"}}), l.Ack(ctx)))
+			left := w.mem.Crash(crashfs.NamesKept)
+			w.must(w.q.Close())
+			w.mem = left
+			w.open()
+			defer w.q.Close()
+			if e, err := w.q.Get(ctx, id); !errors.Is(err, queue.ErrNotFound) {
+				t.Errorf("%s: it is %s (%v)", w.what, e.State, err)
+			}
+		})
+	}
 }

@@ -26,6 +26,8 @@ type recovery struct {
 	names map[string]uint8
 	found [inDead + 1]listing
 	moved bool // something was, so that directories want a sync
+	// loaded is what the journal's files say; nil when there is no journal.
+	loaded *loaded
 	// passing is that the process lacks something, such as descriptors, and so
 	// cannot tell what is wrong with an entry from what is wrong with itself.
 	passing error
@@ -49,13 +51,16 @@ func (q *Queue) recover() error {
 	r.setFilesAside()
 	r.resolveDoubles()
 	r.each(inProcessing, r.giveBack)
-	r.each(inIncoming, r.promote)
 	if q.journal != nil {
-		l, err := r.openJournal(q.journal)
-		if err != nil {
+		var err error
+		if r.loaded, err = q.journal.load(); err != nil {
 			return fmt.Errorf("journal: %w", err)
 		}
-		r.takeInJournal(q.journal, l)
+	}
+	r.each(inIncoming, r.promote)
+	if q.journal != nil {
+		r.openJournal(q.journal, r.loaded)
+		r.takeInJournal(q.journal, r.loaded)
 	}
 	r.takeIn(inCommitted)
 	r.takeIn(inDead)
@@ -256,6 +261,9 @@ func (r *recovery) promote(e *entry) {
 		return
 	}
 	r.settleNames(e)
+	if r.loaded != nil && r.dropStaged(r.q.journal, r.loaded, e) {
+		return
+	}
 	if err := r.whole(e); err != nil {
 		if isStorage(err) {
 			r.corrupt(e, err) // it may be whole all the same

@@ -423,3 +423,56 @@ func TestATornRecordIsSetAsideOnceThoughItsBurialWasCutShort(t *testing.T) {
 		w.must(w.q.Close())
 	}
 }
+
+// TestWhatAFailedBurialLeftDoesNotUndoWhatTheJournalKnows: it lies in staging, whole,
+// as the message was then; since then a recipient was settled. Nor does it when
+// the power goes while that is sorted out.
+func TestWhatAFailedBurialLeftDoesNotUndoWhatTheJournalKnows(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	w := newWorld(t, "a failed burial", true)
+	id := w.put(1)
+	e, ok := w.q.schedule.find(id)
+	if !ok {
+		t.Fatal("not found")
+	}
+	before, err := w.q.journal.read(&e)
+	w.must(err)
+	meta, err := before.encode()
+	w.must(err)
+	l, err := w.lease(time.Minute)
+	w.must(err)
+	w.must(l.Settle(ctx, []queue.Outcome{{Recipient: "a@y.example"}}))
+	w.must(l.Retry(ctx, time.Time{}, io.EOF))
+	w.must(w.q.Close())
+	staged := newDirectory(w.mem, worldSpool, false)
+	w.must(w.mem.Mkdir(staged.path(inIncoming, string(id))))
+	w.must(staged.writeFile(staged.path(inIncoming, string(id), rawFile), []byte(letter)))
+	w.must(staged.writeFile(staged.path(inIncoming, string(id), metaFile), meta))
+	left := w.mem.Crash(crashfs.Kept)
+
+	w.mem = left.Crash(crashfs.Kept)
+	w.open()
+	w.must(w.q.Close())
+	for cut := range w.mem.Ops() + 1 {
+		for name, fate := range fates(2) {
+			w.mem = left.Crash(crashfs.Kept)
+			w.mem.CutAt(cut)
+			if q, err := Open(worldSpool, w.options()); err == nil {
+				_ = q.Close() // the power may go then too
+			}
+			w.mem = w.mem.Crash(fate)
+			w.open()
+			l, err := w.lease(time.Minute)
+			w.must(err)
+			if to := l.Message().Envelope.Addresses(); l.Message().ID != id || !slices.Equal(to, []string{"b@y.example"}) {
+				t.Errorf("cut after change %d, %s: %s is offered to %v", cut, name, l.Message().ID, to)
+			}
+			if d := w.q.Depth(); d.Live() != 1 || d.Dead != 0 {
+				t.Errorf("cut after change %d, %s: %+v", cut, name, d)
+			}
+			w.must(l.Release(ctx))
+			w.must(w.q.Close())
+		}
+	}
+}
