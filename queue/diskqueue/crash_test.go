@@ -475,6 +475,14 @@ func drainAll(ctx context.Context, q *Queue, messages map[queue.ID]*promised) er
 	return nil
 }
 
+// runTo lives through a story until the power goes after a change, and returns the
+// disk and what was promised.
+func (p plot) runTo(cut int) (*crashfs.FS, map[queue.ID]*promised) {
+	fs := crashfs.New()
+	fs.CutAt(cut)
+	return fs, p.run(fs).messages
+}
+
 // fates is what may become of what is not certain.
 func fates(random int) map[string]crashfs.Fate {
 	all := map[string]crashfs.Fate{
@@ -546,9 +554,7 @@ func TestNoPowerCutLosesWhatIsOnAFullDisk(t *testing.T) {
 func (p plot) cutEverywhere(t *testing.T, then plot, step int) {
 	n := p.length(t)
 	for cut := range cuts(n, step) {
-		fs := crashfs.New()
-		fs.CutAt(cut)
-		messages := p.run(fs).messages
+		fs, messages := p.runTo(cut)
 		for name, fate := range fates(6) {
 			left := fs.Crash(fate)
 			before := left.String()
@@ -590,9 +596,7 @@ func TestNoSecondPowerCutLosesWhatIsOnAFullDisk(t *testing.T) {
 func (p plot) cutTwice(t *testing.T, then plot, step int) {
 	n := p.length(t)
 	for cut := range cuts(n, step) {
-		fs := crashfs.New()
-		fs.CutAt(cut)
-		messages := p.run(fs).messages
+		fs, messages := p.runTo(cut)
 		for name, fate := range fates(1) {
 			whole := fs.Crash(fate)
 			then.openAndClose(whole)

@@ -197,7 +197,7 @@ func (j *journal) aim(q *request) bool {
 	if q.sp.seg != nil {
 		q.target, q.life = q.sp.seg, q.sp.seg.seq
 	}
-	if !j.goesOn(q.target, q.life) && !j.oweHalfMoved(nil, 0) {
+	if !j.goesOn(q.target, q.life) && len(j.halfMoved()) == 0 {
 		return false
 	}
 	q.meta = binary.LittleEndian.AppendUint64(nil, q.life)
@@ -211,19 +211,23 @@ func (j *journal) goesOn(s *segment, life uint64) bool {
 	return lives && s.seq == life
 }
 
-// oweHalfMoved has by owe a record to the segments that are half moved, and
-// reports whether there are any. For by nil it reports alone.
-func (j *journal) oweHalfMoved(by *segment, n int64) bool {
-	found := false
+// halfMoved is the segments of which some has been written elsewhere.
+func (j *journal) halfMoved() (all []*segment) {
 	for s := range j.lives {
-		if !s.halfMoved || s == by {
-			continue
+		if s.halfMoved {
+			all = append(all, s)
 		}
-		if found = true; by != nil {
+	}
+	return all
+}
+
+// oweHalfMoved has by owe a record to the segments that are half moved.
+func (j *journal) oweHalfMoved(by *segment, n int64) {
+	for _, s := range j.halfMoved() {
+		if s != by {
 			by.owe(s, n)
 		}
 	}
-	return found
 }
 
 // worth is whether a record says anything, and is worth its room. That a

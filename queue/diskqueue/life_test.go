@@ -54,7 +54,8 @@ func anyLife(seed uint64) plot {
 }
 
 // lives calls f with seeds that are drawn: a few, or many when INCOMING_CRASH is
-// set; or with the one that INCOMING_SEED says.
+// set; or with the one that INCOMING_SEED says. It ends with the first that fails,
+// and says which that was.
 func lives(t *testing.T, few, many int, f func(seed uint64)) {
 	n, seed := few, rand.Uint64()
 	if os.Getenv("INCOMING_CRASH") != "" {
@@ -67,8 +68,15 @@ func lives(t *testing.T, few, many int, f func(seed uint64)) {
 		}
 		n = 1
 	}
-	for ; n > 0 && !t.Failed(); n-- {
-		f(seed)
+	defer func() {
+		if t.Failed() {
+			t.Logf("INCOMING_SEED=%d", seed)
+		}
+	}()
+	for ; n > 0; n-- {
+		if f(seed); t.Failed() {
+			return
+		}
 		seed = rand.Uint64()
 	}
 }
@@ -81,23 +89,14 @@ func TestNoPowerCutEndsALifeInLoss(t *testing.T) {
 }
 
 func (p plot) cutSomewhere(t *testing.T, seed uint64) {
-	whole := crashfs.New()
-	s := p.run(whole)
-	if s.err != nil {
-		t.Errorf("INCOMING_SEED=%d: %v", seed, s.err)
-	}
-	if err := p.check(whole.Crash(crashfs.Lost), s.messages); err != nil {
-		t.Errorf("INCOMING_SEED=%d, at the end: %v", seed, err)
-	}
+	n := p.length(t)
 	r := rand.New(rand.NewPCG(seed, 3))
 	for range 4 {
-		cut := r.IntN(whole.Ops())
-		fs := crashfs.New()
-		fs.CutAt(cut)
-		messages := p.run(fs).messages
+		cut := r.IntN(n)
+		fs, messages := p.runTo(cut)
 		for name, fate := range fates(2) {
 			if err := p.check(fs.Crash(fate), messages); err != nil {
-				t.Errorf("INCOMING_SEED=%d, cut after change %d, %s: %v", seed, cut, name, err)
+				t.Errorf("cut after change %d, %s: %v", cut, name, err)
 			}
 			opened := fs.Crash(fate)
 			p.openAndClose(opened)
@@ -107,7 +106,7 @@ func (p plot) cutSomewhere(t *testing.T, seed uint64) {
 			p.openAndClose(left)
 			for name2, fate2 := range fates(1) {
 				if err := p.check(left.Crash(fate2), messages); err != nil {
-					t.Errorf("INCOMING_SEED=%d, cut after change %d (%s), then after change %d of recovery (%s): %v", seed, cut, name, second, name2, err)
+					t.Errorf("cut after change %d (%s), then after change %d of recovery (%s): %v", cut, name, second, name2, err)
 				}
 			}
 		}
@@ -143,14 +142,14 @@ func (p plot) fail(t *testing.T, seed uint64) {
 	}
 	s := p.run(fs)
 	if s.err != nil {
-		t.Errorf("INCOMING_SEED=%d: %v", seed, s.err)
+		t.Error(s.err)
 	}
 	for _, m := range s.messages {
 		m.dying = true // a message may be blamed when all else works, and is set aside whole
 	}
 	for name, fate := range fates(0) {
 		if err := sane.check(fs.Crash(fate), s.messages); err != nil {
-			t.Errorf("INCOMING_SEED=%d, %s: %v", seed, name, err)
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
