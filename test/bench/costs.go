@@ -45,8 +45,7 @@ func costs(ctx context.Context, b *bench) (_ section, err error) {
 			rounds = round
 			break
 		}
-		for i := range variants {
-			v := variants[(i+round)%len(variants)]
+		for _, v := range rotated(variants, round) {
 			s := server{name: v.name, missing: needs("smtp-source"), start: func(ctx context.Context, dir string, secure bool) (*running, error) {
 				return b.startIncoming(ctx, dir, secure, append([]string{"--deliver", "none"}, v.args...)...)
 			}}

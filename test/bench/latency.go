@@ -30,8 +30,7 @@ func latency(ctx context.Context, b *bench) (section, error) {
 	}
 	turns := make(map[string][]answering)
 	for round := range b.rounds {
-		for i := range servers {
-			s := servers[(i+round)%len(servers)]
+		for _, s := range rotated(servers, round) {
 			if s.missing != "" {
 				continue
 			}

@@ -37,8 +37,7 @@ func eachRound[T any](b *bench, servers []server, measure func(server) (T, error
 		rounds = 1
 	}
 	for round := range rounds {
-		for i := range servers {
-			s := servers[(i+round)%len(servers)]
+		for _, s := range rotated(servers, round) {
 			turn, err := measure(s)
 			if err != nil {
 				return nil, err
@@ -129,7 +128,7 @@ func receivingMemory(ctx context.Context, b *bench) (section, error) {
 	s := section{
 		title: "Large messages",
 		text: fmt.Sprintf("`smtp-source -d -s %d -m %d -l %d`; the most that was ever resident, less what was resident before. "+
-			"smtpd is left out, for it holds each message in memory whole, and Postfix, which has a process for each connection.", receiving, receiving, b.large),
+			"smtpd is left out, for it holds each message in memory whole; Postfix, which has a process for each connection; and smtp-sink, which keeps nothing.", receiving, receiving, b.large),
 	}
 	var servers []server
 	for _, srv := range b.holders() {

@@ -102,8 +102,7 @@ func throughput(ctx context.Context, b *bench) (section, error) {
 }
 
 func (b *bench) roundOf(ctx context.Context, c cell, servers []server, round, shift int) error {
-	for i := range servers {
-		s := servers[(i+round+shift)%len(servers)]
+	for _, s := range rotated(servers, round+shift) {
 		if s.lacks(c.secure) != "" {
 			continue
 		}

@@ -61,6 +61,13 @@ func hold(what string, b bound, on, off []float64) verdict {
 	return v
 }
 
+// rotated is all, beginning with the by-th, and with the first again after the last:
+// in each round another one comes first.
+func rotated[T any](all []T, by int) []T {
+	by %= len(all)
+	return slices.Concat(all[by:], all[:by])
+}
+
 func each[T any](turns []T, f func(T) float64) []float64 {
 	all := make([]float64, len(turns))
 	for i, t := range turns {
