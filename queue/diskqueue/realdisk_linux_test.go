@@ -69,21 +69,23 @@ func until(t *testing.T, what string, done func() bool) {
 // Q02.
 func TestAFullDiskIsFullAndDeliversAndIsWellAgain(t *testing.T) {
 	t.Parallel()
-	for name, segment := range map[string]int64{"directories": 0, "journal": 256 << 10} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			fullAndWellAgain(t, segment)
-		})
-	}
+	t.Run("directories", func(t *testing.T) {
+		t.Parallel()
+		fullAndWellAgain(t, 0, 50_000)
+	})
+	t.Run("journal", func(t *testing.T) { // the messages of the last round are too long for such segments
+		t.Parallel()
+		fullAndWellAgain(t, 256<<10, 25_000)
+	})
 }
 
-// fullAndWellAgain fills a disk three times, with a journal up to the messages of
-// the last round, which are too long for a segment of 256 KiB.
-func fullAndWellAgain(t *testing.T, segment int64) {
+// fullAndWellAgain fills a disk three times, by messages that are longer each time
+// by so many octets.
+func fullAndWellAgain(t *testing.T, segment int64, longer int) {
 	dir := mounted(t, "size=4m,nr_inodes=5000")
 	q := realQueue(t, dir, segment, vfs.OS{})
 	for round := range 3 {
-		n := q.fill(letter + strings.Repeat("x", 25_000*(1+round)))
+		n := q.fill(letter + strings.Repeat("x", longer*(1+round)))
 		if n < 5 {
 			t.Fatalf("round %d: full after %d messages", round, n)
 		}
@@ -102,7 +104,7 @@ func fullAndWellAgain(t *testing.T, segment int64) {
 			must(t, err)
 			text, err := io.ReadAll(r)
 			must(t, errors.Join(err, r.Close()))
-			if len(text) != len(letter)+25_000*(1+round) {
+			if len(text) != len(letter)+longer*(1+round) {
 				t.Errorf("round %d: %d octets", round, len(text))
 			}
 			must(t, l.Ack(context.Background()))
