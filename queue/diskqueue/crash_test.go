@@ -525,14 +525,14 @@ func TestNoPowerCutLosesWhatWasCommitted(t *testing.T) {
 // Q01.
 func TestNoPowerCutLosesWhatIsInTheJournal(t *testing.T) {
 	t.Parallel()
-	journalPlot.cutEverywhere(t, journalPlot, 11)
+	journalPlot.cutEverywhere(t, journalPlot, 7)
 }
 
 // TestNoPowerCutLosesWhatIsInTheJournalWhenItIsTurnedOff opens what was left
 // with the journal off.
 func TestNoPowerCutLosesWhatIsInTheJournalWhenItIsTurnedOff(t *testing.T) {
 	t.Parallel()
-	journalPlot.cutEverywhere(t, directories, 29)
+	journalPlot.cutEverywhere(t, directories, 11)
 }
 
 // TestNoPowerCutLosesWhatIsSaidOfOtherSegments cuts while what a segment says of
@@ -568,12 +568,12 @@ func (p plot) cutEverywhere(t *testing.T, then plot, step int) {
 
 func TestNoSecondPowerCutDuringRecoveryLosesIt(t *testing.T) {
 	t.Parallel()
-	directories.cutTwice(t, directories, 41)
+	directories.cutTwice(t, directories, 23)
 }
 
 func TestNoSecondPowerCutDuringRecoveryLosesWhatIsInTheJournal(t *testing.T) {
 	t.Parallel()
-	journalPlot.cutTwice(t, journalPlot, 301)
+	journalPlot.cutTwice(t, journalPlot, 41)
 }
 
 func TestNoSecondPowerCutLosesWhatIsInTheJournalWhenItIsTurnedOff(t *testing.T) {
