@@ -41,7 +41,7 @@ type directory struct {
 	probing sync.Mutex
 }
 
-var _ tier = (*directory)(nil)
+var _ store = (*directory)(nil)
 
 func newDirectory(fs vfs.FS, root string, noSync bool) *directory {
 	d := &directory{fs: fs, root: root, noSync: noSync, seed: maphash.MakeSeed()}
@@ -220,7 +220,7 @@ func (d *directory) missing(e *entry, name string) error {
 	return &brokenError{name + " is missing"}
 }
 
-func (d *directory) release(e *entry) error { return d.move(e, inCommitted) }
+func (d *directory) release(e *entry, _ *record) error { return d.move(e, inCommitted) }
 
 // move renames an entry to another place, unless it is there.
 func (d *directory) move(e *entry, to place) error {

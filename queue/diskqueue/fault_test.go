@@ -193,6 +193,7 @@ type act struct {
 	journal bool
 	spared  func(faultfs.Call) bool
 	stocks  bool // do makes segments for later: nobody is told if one cannot be made
+	reads   bool // do reads the message, which is at fault if that fails while the rest works
 	waits   bool // do waits for the disk to be well, and returns no error of the disk's
 }
 
@@ -277,7 +278,7 @@ func acts() []act {
 			w.is(queue.StateDead)
 		}},
 		{name: "release", before: leased, do: func(w *world) error { return w.l.Release(bg) }, after: ready},
-		{name: "requeue", before: buried, do: func(w *world) error { return w.q.Requeue(bg, w.target) }, after: ready},
+		{name: "requeue", before: buried, reads: true, do: func(w *world) error { return w.q.Requeue(bg, w.target) }, after: ready},
 		{name: "delete", before: committed, do: func(w *world) error { return w.q.Delete(bg, w.target) }, after: (*world).isGone},
 		{name: "delete of a dead letter", before: buried, do: func(w *world) error { return w.q.Delete(bg, w.target) }, after: (*world).isGone},
 		{name: "sweep", before: func(w *world) {
@@ -293,7 +294,7 @@ func acts() []act {
 		}, spared: func(c faultfs.Call) bool { // TestALetterThatCannotBeReadIsNotSwept
 			return c.Op == faultfs.Open || c.Op == faultfs.Read
 		}},
-		{name: "retry by an operator", before: func(w *world) {
+		{name: "retry by an operator", reads: true, before: func(w *world) {
 			leased(w)
 			w.must(w.l.Retry(bg, time.Now().Add(time.Hour), io.ErrNoProgress))
 		}, do: func(w *world) error { return w.q.Retry(bg, w.target) }, after: ready},
@@ -382,10 +383,11 @@ func (a *act) failing(t *testing.T, at int, no syscall.Errno, onward bool) {
 	w.what += fmt.Sprintf(" (%s)", w.failed()[0])
 	w.litter = slices.ContainsFunc(w.failed(), func(c faultfs.Call) bool { return c.Op == faultfs.SyncDir })
 	kind := kindFor(no)
-	if err != nil && !errors.Is(err, kind) && !(a.waits && errors.Is(err, context.DeadlineExceeded)) {
+	blamed := a.reads && !onward && !w.failed()[0].Changes() && errors.Is(err, queue.ErrIncomplete)
+	if err != nil && !errors.Is(err, kind) && !blamed && !(a.waits && errors.Is(err, context.DeadlineExceeded)) {
 		w.errorf("error is %v, want %v", err, kind)
 	}
-	sick := w.standsAs(kind, err, !onward && a.mayBeTriedAgain(w.failed()[0]) || a.stocks && w.forLater)
+	sick := w.standsAs(kind, err, blamed || !onward && a.mayBeTriedAgain(w.failed()[0]) || a.stocks && w.forLater)
 	w.delivers(bystander, sick, no)
 	w.disarm()
 	time.Sleep(probeEvery + time.Second)

@@ -37,13 +37,13 @@ var (
 type kind uint8
 
 const (
-	_            kind = iota
-	kindMessage       // here it is, with its meta and its text
-	kindUpdate        // this is its meta from now on
-	kindRemoved       // it is no more; meta is the seq of the life that it lay in
-	kindLeased        // it is in delivery
-	kindReleased      // it is not, and nothing else has changed
-	kindRetried       // it is not, and this is its meta from now on
+	_           kind = iota
+	kindMessage      // here it is, with its meta and its text, and not in delivery
+	kindUpdate       // this is its meta from now on
+	kindRemoved      // it is no more; meta is the seq of the life that it lay in
+	kindLeased       // it is in delivery
+	_                // was used before the first release
+	kindRetried      // it is not, and this is its meta from now on
 	endOfKinds
 )
 

@@ -29,8 +29,11 @@ type health struct {
 }
 
 // kindOf sorts an error of the storage into those a queue may answer. What
-// nobody foresaw is taken for the worst.
+// nobody foresaw is taken for the worst. nil is no error.
 func kindOf(err error) error {
+	if err == nil {
+		return nil
+	}
 	for _, known := range []error{queue.ErrClosed, queue.ErrSick, queue.ErrNoSpace, queue.ErrBusy, queue.ErrTooLarge} {
 		if errors.Is(err, known) {
 			return known
@@ -143,15 +146,34 @@ func (q *Queue) recuperate() {
 // and moves it through all places. A full disk passes: it answers, and only
 // deliveries can make room on it.
 func (q *Queue) probe() error {
-	err := q.disk.probe()
-	if err != nil && kindOf(err) == queue.ErrSick {
+	if err := q.disk.works(); err != nil {
 		return fmt.Errorf("diskqueue: probe: %w", err)
 	}
 	return nil
 }
 
+// verdict tells, of an error that concerns one entry, whether the entry is at
+// fault, and why, or the storage.
+func (q *Queue) verdict(err error) (reason string, its bool) {
+	if reason, its = isBroken(err); its {
+		return reason, true
+	}
+	if kindOf(err) != queue.ErrSick || q.probe() != nil {
+		return "", false
+	}
+	return fmt.Sprintf("not usable: %v", err), true
+}
+
 // probeFile is foreign by its name, so that one left behind disturbs nobody.
 const probeFile = ".probe"
+
+func (d *directory) works() error {
+	err := d.probe()
+	if err == nil || kindOf(err) != queue.ErrSick {
+		return nil
+	}
+	return err
+}
 
 func (d *directory) probe() error {
 	d.probing.Lock()

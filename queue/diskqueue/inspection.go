@@ -19,7 +19,7 @@ import (
 // call. Its methods may be called from any goroutine.
 type Inspection struct {
 	d    *directory
-	t    tier
+	t    store
 	lock io.Closer
 	// journalled is what the journal has, read when it was opened: nobody
 	// changes it meanwhile.

@@ -113,7 +113,7 @@ func (q *Queue) follow(id queue.ID, look func(*entry) error) error {
 }
 
 // describe is all that is known of an entry. A dead letter may lack anything.
-func describe(t tier, e *entry) (queue.Entry, error) {
+func describe(t store, e *entry) (queue.Entry, error) {
 	r, err := t.read(e)
 	if _, broken := isBroken(err); broken && e.state == dead {
 		r = &record{Entry: queue.Entry{ID: e.id, State: queue.StateDead}}
@@ -171,8 +171,8 @@ func refuse(op string, id queue.ID, why error) error {
 
 // blame finds out whether an error that concerns one entry is the entry's.
 func (q *Queue) blame(op string, id queue.ID, err error) error {
-	if reason, broken := isBroken(err); broken {
-		return fmt.Errorf("diskqueue: %s %s: %s: %w", op, id, reason, queue.ErrIncomplete)
+	if reason, its := q.verdict(err); its {
+		return refuse(op, id, fmt.Errorf("%s: %w", reason, queue.ErrIncomplete))
 	}
 	return q.fault(op, id, err)
 }

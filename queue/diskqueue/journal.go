@@ -63,6 +63,9 @@ type spot struct {
 	metaSeg        *segment // nil: its meta is that of its own record
 	off, n         uint32
 	metaOff, metaN uint32
+	// doubted: it could not be read when it was to be moved, and is read whole
+	// when it is leased.
+	doubted bool
 }
 
 // journal is the tier of small messages: each is a record in a segment, beside
@@ -83,7 +86,8 @@ type journal struct {
 	restless time.Duration
 	noSync   bool
 	commits  bool // whether new messages may come; else it only empties itself
-	report   func(op string, id queue.ID, err error)
+	// report is told of what the storage refused, complain of a message at fault.
+	report, complain func(op string, id queue.ID, err error)
 	// distrust is told of a message that cannot be read, though nobody has
 	// leased it.
 	distrust func(*spot, error)
@@ -122,7 +126,7 @@ type journal struct {
 	buf      []byte
 	again    []*request // messages that are no more, which could not be written
 	why      error      // of the last thing that could not be
-	told     bool       // of that, in this turn
+	told     error      // of which was reported in this turn
 	unsynced bool
 	timer    *time.Timer
 	armed    bool                  // the timer is, or write has not yet seen that it rang
@@ -229,10 +233,10 @@ func (j *journal) commit(e *entry, r *record, b *body) error {
 
 // lease takes what it needs from memory when the message has just come in.
 func (j *journal) lease(e *entry) (*record, error) {
-	r := j.recall(e.id)
-	if r == nil {
+	r, doubted := j.recall(e.id), j.isDoubted(e.spot)
+	if r == nil || doubted {
 		var err error
-		if r, err = j.readChecked(e, e.unverified); err != nil {
+		if r, err = j.readChecked(e, e.unverified || doubted); err != nil {
 			return nil, err
 		}
 	}
@@ -248,8 +252,13 @@ func (j *journal) claim(e *entry) error {
 	return nil
 }
 
-func (j *journal) release(e *entry) error {
-	j.ask(request{kind: kindReleased, id: e.id, sp: e.spot})
+// release says that a message is in the queue as it is. Nobody waits for that.
+func (j *journal) release(e *entry, r *record) error {
+	q, err := j.updateOf(kindRetried, e, r)
+	if err != nil {
+		return err
+	}
+	j.ask(q)
 	return nil
 }
 
@@ -305,19 +314,11 @@ func (j *journal) remove(e *entry) error {
 }
 
 // bury writes a dead letter's directory, durably, and then ends the message
-// here. A power cut in between leaves it in both, and then it is dead. Of one
-// that is corrupt it keeps what can be read.
+// here. A power cut in between leaves it in both, and then it is dead.
 func (j *journal) bury(e *entry, n *note) error {
-	passes := func(err error) bool {
-		_, broken := isBroken(err)
-		return err == nil || broken || n.Kind == queue.KindCorrupt && kindOf(err) != queue.ErrBusy
-	}
-	f, err := j.readFrame(e.spot, new([]byte))
-	if !passes(err) {
-		return err
-	}
+	f, unread := j.readFrame(e.spot, new([]byte))
 	r, err := j.readChecked(e, e.unverified)
-	if !passes(err) {
+	if err := j.excuse(e, n, errors.Join(unread, err)); err != nil {
 		return err
 	}
 	if err != nil && f.meta != nil { // what it was before it last changed
@@ -336,20 +337,22 @@ func (j *journal) bury(e *entry, n *note) error {
 	return nil
 }
 
-// requeue is for dead letters, and those are in directories.
-func (j *journal) requeue(e *entry, _ *record) error {
-	return fmt.Errorf("requeue %s: in the journal: %w", e.id, fs.ErrInvalid)
-}
-
-func (j *journal) still(id queue.ID) func() { return j.d.still(id) }
-
-// stage and unstage are for texts that outgrow the journal.
-func (j *journal) stage(id queue.ID) (vfs.File, error) { return j.d.stage(id) }
-func (j *journal) unstage(id queue.ID)                 { j.d.unstage(id) }
-
-// readNote is for dead letters, likewise.
-func (j *journal) readNote(e *entry) (*note, error) {
-	return nil, fmt.Errorf("%s: no dead letter in the journal: %w", e.id, fs.ErrInvalid)
+// excuse is nil when a message was read, or when it is at fault and not the storage,
+// so that what there is of it is buried.
+func (j *journal) excuse(e *entry, n *note, err error) error {
+	if err == nil {
+		return nil
+	}
+	if kindOf(err) != queue.ErrSick {
+		return err
+	}
+	if _, broken := isBroken(err); !broken && (errors.Is(err, fs.ErrNotExist) || j.d.works() != nil) {
+		return err
+	}
+	if n.Kind != queue.KindCorrupt { // else it has been told
+		j.complain("bury", e.id, err)
+	}
+	return nil
 }
 
 func (j *journal) verify(e *entry, _ *record) error {
@@ -424,6 +427,12 @@ func (j *journal) hold(sp *spot, meta bool) (seg *segment, off, n int64, err err
 	}
 	seg.mu.RLock()
 	return seg, off, n, nil
+}
+
+func (j *journal) isDoubted(sp *spot) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return sp.doubted
 }
 
 // isUpdated reports whether the meta of a message is not in its own record.

@@ -102,6 +102,12 @@ func (j *journal) sort(l *loaded, lives []*segment, s *segment) ([]*segment, err
 	if err != nil {
 		return nil, err
 	}
+	known := false
+	defer func() {
+		if !known {
+			_ = j.files.close(s) // only read from
+		}
+	}()
 	h, state := decodeHeaders(b)
 	if _, short := isBroken(holes); holes != nil && !short && state == headerFree {
 		state = headerBroken // nobody knows what it held
@@ -114,9 +120,11 @@ func (j *journal) sort(l *loaded, lives []*segment, s *segment) ([]*segment, err
 	case state == headerFree && st.Size() != j.segmentSize:
 		l.useless = append(l.useless, s.path)
 	case state == headerFree:
+		known = true
 		s.size = st.Size()
 		j.free = append(j.free, s)
 	default:
+		known = true
 		s.size, s.seq, s.salt = h.size, h.seq, h.salt
 		j.seq = max(j.seq, s.seq)
 		j.lives[s] = struct{}{}
@@ -213,6 +221,7 @@ func (l *loaded) apply(s *segment, r *footed, now int64, listed bool) {
 				e.spot.seg.halfMoved = true
 				l.older[r.id] = e.spot.seg
 			}
+			delete(l.leased, r.id)
 		}
 		*e.spot = spot{seg: s, off: r.off, n: r.n}
 		e.unverified = listed
@@ -251,11 +260,6 @@ func (l *loaded) apply(s *segment, r *footed, now int64, listed bool) {
 			l.leased[r.id] = s
 		}
 		return
-	case kindReleased:
-		if e == nil || e.at != nobodyOwed {
-			delete(l.leased, r.id)
-		}
-		return
 	}
 	s.alive += n
 	s.spots = append(s.spots, e.spot)
@@ -282,8 +286,11 @@ func (sp *spot) leaveMeta() {
 }
 
 // openJournal sets aside what is not whole in the journal, and lets it begin its
-// work.
-func (r *recovery) openJournal(j *journal, l *loaded) {
+// work. The error is that of a disk that fails.
+func (r *recovery) openJournal(j *journal, l *loaded) error {
+	if err := j.syncFree(); err != nil {
+		return err
+	}
 	for _, name := range l.foreign {
 		r.report(inJournal, name, errForeign)
 	}
@@ -302,25 +309,47 @@ func (r *recovery) openJournal(j *journal, l *loaded) {
 	j.sealAll(l)
 	maps.Copy(j.leased, l.leased)
 	j.start()
+	return nil
+}
+
+// syncFree makes it certain that the lives are over of the segments found free: the
+// process that ended them may have been killed before it synced that, and what
+// other segments say of those lives is kept no longer.
+func (j *journal) syncFree() error {
+	if j.noSync {
+		return nil
+	}
+	for _, s := range j.free {
+		if err := s.sync(); err != nil {
+			return fmt.Errorf("%s: %w", s.path, err)
+		}
+	}
+	return nil
 }
 
 // dropStaged removes what a burial that was cut short has left in staging of a
-// message that the journal has whole, and reports whether it did. Since then the
-// journal may have come to know more of it, such as a recipient settled.
+// message that the journal has, and reports whether it is none to be promoted.
+// Since then the journal may have come to know more of it, such as a recipient
+// settled; and of what is to be set aside it has as much.
 func (r *recovery) dropStaged(j *journal, l *loaded, staged *entry) bool {
-	e := l.entries[staged.id]
-	if e == nil {
+	setAside := slices.ContainsFunc(l.bad, func(b badIn) bool { return b.name() == string(staged.id) && l.setsAside(b) })
+	if e := l.entries[staged.id]; e != nil && !setAside {
+		if _, err := j.readChecked(e, true); err != nil {
+			return r.passes(err) // else what can be read comes before it
+		}
+		what, err := r.compareWithJournal(j, e, staged)
+		if what == anotherMessage {
+			return false
+		}
+		if r.passes(err) {
+			return true // and the spool is not opened
+		}
+	} else if !setAside {
 		return false
 	}
-	if _, err := j.readChecked(e, true); err != nil {
-		return false // what can be read comes before it
-	}
-	if what, err := r.compareWithJournal(j, e, staged); err != nil || what != sameMessage {
-		return false
-	}
-	r.report(inIncoming, string(e.id), errors.New("the journal has the message; what was staged to bury it is removed"))
-	if err := r.d.trash.take(inIncoming, e.id); err != nil {
-		r.report(inIncoming, string(e.id), err)
+	r.report(inIncoming, string(staged.id), errors.New("the journal has the message; what was staged to bury it is removed"))
+	if err := r.d.trash.take(inIncoming, staged.id); err != nil {
+		r.report(inIncoming, string(staged.id), err)
 	}
 	return true
 }
@@ -329,24 +358,16 @@ func (r *recovery) dropStaged(j *journal, l *loaded, staged *entry) bool {
 // may hold messages, but not in a way that could be relied on.
 func (r *recovery) setSegmentAside(path string) {
 	why := &brokenError{"the journal's file has no whole header"}
-	id := queue.ID(r.free("journal-" + strings.TrimSuffix(filepath.Base(path), ".seg")))
+	id := r.free("journal-" + strings.TrimSuffix(filepath.Base(path), ".seg"))
 	r.report(inJournal, filepath.Base(path), why)
-	e := newEntry(id, unixMilli(0))
-	e.setPlace(inIncoming)
-	if err := r.d.fs.Mkdir(r.d.at(e)); err != nil {
+	if err := r.buryFile(path, id, "segment", why); err != nil {
 		r.report(inJournal, filepath.Base(path), err)
-		return
 	}
-	if err := r.d.fs.Rename(path, r.d.at(e, "segment")); err != nil {
-		r.report(inJournal, filepath.Base(path), err)
-		return
-	}
-	r.bury(e, newNote(queue.KindCorrupt, why.reason, ""))
 }
 
 // setBadAside makes dead letters of the messages that are not whole. One that
-// cannot be made is tried again at the next open, for its segment is then not
-// sealed.
+// cannot be made is tried again at the next open: until then its segment is
+// neither sealed, nor emptied, nor used again.
 func (r *recovery) setBadAside(j *journal, l *loaded) {
 	for _, b := range l.bad {
 		if l.entries[b.id] != nil {
@@ -355,21 +376,39 @@ func (r *recovery) setBadAside(j *journal, l *loaded) {
 			r.report(inJournal, string(b.id), fmt.Errorf("a record at %d of %s is not whole, and is left out", b.off, filepath.Base(b.seg.path)))
 			continue
 		}
-		if b.id != "" && b.kind != kindMessage {
-			continue // of a message that is no more
-		}
-		if b.blank && !b.durable {
-			continue // what was never synced did not reach the disk: nobody was promised it
+		if !l.setsAside(b) {
+			continue
 		}
 		if err := r.setRecordAside(b); err != nil {
 			r.report(inJournal, string(b.id), err)
-			l.unsealed = slices.DeleteFunc(l.unsealed, func(s *segment) bool { return s == b.seg })
+			b.seg.unsaved = true
 		}
 	}
 }
 
+// setsAside is whether what is not whole is to become a dead letter.
+func (l *loaded) setsAside(b badIn) bool {
+	switch {
+	case l.entries[b.id] != nil: // it is here, whole
+		return false
+	case b.id != "" && b.kind != kindMessage: // of a message that is no more
+		return false
+	case b.blank && !b.durable: // what was never synced did not reach the disk: nobody was promised it
+		return false
+	}
+	return true
+}
+
+// name is what a record is called as a dead letter.
+func (b *badIn) name() string {
+	if b.id != "" {
+		return string(b.id)
+	}
+	return fmt.Sprintf("journal-%d-%d", b.seg.seq, b.off)
+}
+
 func (r *recovery) setRecordAside(b badIn) error {
-	id := string(b.id)
+	id := b.name()
 	where := fmt.Sprintf("at %d of %s", b.off, filepath.Base(b.seg.path))
 	reason, detail := incomplete, "a record "+where+" is not whole"
 	if b.durable {
@@ -377,9 +416,7 @@ func (r *recovery) setRecordAside(b badIn) error {
 	}
 	text := b.text
 	var rec *record
-	if id == "" {
-		id = fmt.Sprintf("journal-%d-%d", b.seg.seq, b.off)
-	} else if m, err := decode(b.id, b.meta); err == nil {
+	if m, err := decode(b.id, b.meta); b.id != "" && err == nil {
 		rec = m
 	}
 	if r.names[id]&(1<<inDead) != 0 {
@@ -402,7 +439,7 @@ func (j *journal) sealAll(l *loaded) {
 		if !j.noSync {
 			err = s.sync() // the process that wrote it may have been killed before it was synced
 		}
-		if err == nil {
+		if err == nil && !s.unsaved {
 			err = s.seal(!j.noSync)
 		}
 		if err != nil {
@@ -439,14 +476,14 @@ func (r *recovery) giveBackInJournal(j *journal, e *entry) {
 	rec, err := j.readChecked(e, e.unverified)
 	if err != nil {
 		r.report(inJournal, string(e.id), err)
+		r.passes(err)
 		return // it is leased, and then set aside
 	}
 	if len(rec.Envelope.RcptTo) == 0 {
 		r.endInJournal(j, e, rec)
 		return
 	}
-	rec.Attempts++
-	rec.LastError = "the process ended during this delivery"
+	rec.interrupted()
 	if err := j.retry(e, rec); err != nil {
 		r.report(inJournal, string(e.id), fmt.Errorf("the attempt is not counted: %w", err))
 	}
@@ -479,9 +516,11 @@ func (r *recovery) settleDouble(j *journal, e *entry, in []place) bool {
 		d := r.entryAt(p, string(e.id))
 		what, err := r.compareWithJournal(j, e, d)
 		switch {
+		case r.passes(err):
+			continue // and the spool is not opened
 		case err != nil:
 			r.report(p, string(e.id), err)
-			r.drop(p, string(e.id)) // one of an ID is enough; the next open decides
+			r.renameDouble(p, string(e.id), journalDir) // whatever it is, it is not lost
 			continue
 		case what == anotherMessage:
 			r.renameDouble(p, string(e.id), journalDir)
@@ -512,15 +551,9 @@ const (
 )
 
 // compareWithJournal holds a directory against the message of its ID in the
-// journal. What the journal cannot read is no better.
+// journal. What the journal cannot read is no better than what is broken. The
+// error is that of a directory that cannot be read, or the process's own.
 func (r *recovery) compareWithJournal(j *journal, e, d *entry) (double, error) {
-	rec, err := j.readChecked(e, true)
-	if _, broken := isBroken(err); broken {
-		return sameMessage, nil
-	}
-	if err != nil {
-		return notWhole, err
-	}
 	if d.place() == inDead {
 		n, err := r.d.readNote(d)
 		if err != nil {
@@ -529,6 +562,13 @@ func (r *recovery) compareWithJournal(j *journal, e, d *entry) (double, error) {
 		if n.neverAccepted() {
 			return notWhole, nil // its way to dead/ was cut short before its reason was there
 		}
+	}
+	rec, err := j.readChecked(e, true)
+	if kindOf(err) == queue.ErrBusy {
+		return notWhole, err
+	}
+	if err != nil {
+		return sameMessage, nil
 	}
 	other, err := r.d.read(d)
 	if err == nil {

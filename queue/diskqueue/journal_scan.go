@@ -89,7 +89,7 @@ func tornFrame(b []byte, off int64, salt uint64) (bad badRecord, was bool) {
 	switch k := kind(b[24]); {
 	case k == kindRemoved && metaLen == 8 && n == frameSize+idLen+metaLen,
 		(k == kindUpdate || k == kindRetried) && n == frameSize+idLen+metaLen,
-		(k == kindLeased || k == kindReleased) && metaLen == 0 && n == frameSize+idLen:
+		k == kindLeased && metaLen == 0 && n == frameSize+idLen:
 		return bad, false
 	}
 	if n < frameSize || n > int64(len(b)) {

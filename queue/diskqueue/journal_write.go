@@ -95,7 +95,7 @@ func (j *journal) write(asked []*request) {
 		maps.Copy(j.checked, j.draining)
 	}
 	j.now = time.Now()
-	j.told = false
+	j.told = nil
 	if slices.ContainsFunc(asked, func(q *request) bool { return q.kind == 0 }) {
 		j.lookAgain()
 		due = true
@@ -122,10 +122,13 @@ func (j *journal) write(asked []*request) {
 	for _, q := range wantSaid {
 		q.done <- j.unsaid(q.id, written)
 	}
-	if len(j.again) > 0 && kindOf(j.why) != queue.ErrSick { // else poke comes when all is well
+	if len(j.again) > 0 && !j.isSick() { // else poke comes when all is well
 		j.wakeLater()
 	}
 }
+
+// isSick is whether the last thing that could not be done tells of a sick storage.
+func (j *journal) isSick() bool { return kindOf(j.why) == queue.ErrSick }
 
 // unsaid is why something that was said of a message may not be on the disk: it was
 // not written now, waits to be written again, or lies in a segment of which a
@@ -158,7 +161,7 @@ func (j *journal) append(q *request) {
 		}
 		return
 	}
-	if q.kind == kindRemoved && !q.waits && j.told {
+	if q.kind == kindRemoved && !q.waits && j.told != nil {
 		j.postpone(q, j.why) // there was no room for another a moment ago
 		return
 	}
@@ -232,21 +235,26 @@ func (j *journal) oweHalfMoved(by *segment, n int64) {
 
 // worth is whether a record says anything, and is worth its room. That a
 // message is in delivery is not when there is no other room than the spare's: a
-// crash then counts no attempt.
+// crash then counts no attempt. That it is not is not when that was never said.
 func (j *journal) worth(q *request) bool {
-	switch q.kind {
-	case kindLeased:
-		return !j.short.Load() || j.spares() > 0
-	case kindReleased:
-		return j.leased[q.id] != nil
+	switch {
+	case q.kind == kindLeased && j.short.Load():
+		spares := j.spares()
+		return spares > 1 || spares == 1 && j.active != nil && j.active.room(q.id, int64(len(j.buf))+frameLen(q.id, 0, 0))
+	case q.isRelease():
+		said := func(b *request) bool { return b.kind == kindLeased && b.id == q.id }
+		return j.leased[q.id] != nil || slices.ContainsFunc(j.batch, said)
 	}
 	return true
 }
 
+// isRelease tells what ends a delivery, and changes nothing, from a retry.
+func (q *request) isRelease() bool { return q.kind == kindRetried && !q.waits }
+
 // mayFail tells a message that comes in and what has changed of one from what
 // makes room, or is part of that.
 func (q *request) mayFail() bool {
-	return q.isNew() || q.kind == kindRetried || q.kind == kindUpdate && !q.moves
+	return !q.moves && (q.isNew() || q.kind == kindLeased || q.kind == kindRetried || q.kind == kindUpdate)
 }
 
 // isNew tells a message that comes in from one that is moved.
@@ -351,9 +359,9 @@ func (j *journal) apply(q *request) {
 	listed := footed{kind: q.kind, id: q.id, off: q.off, n: q.n, received: q.received, next: q.next}
 	a.records = append(a.records, listed)
 	n := aligned(int64(q.n))
-	if q.sp != nil && q.sp.seg != nil && q.sp.seg.stuck {
-		q.sp.seg.stuck = false // it may be what stood in the way
-		j.checked[q.sp.seg] = struct{}{}
+	if q.sp != nil {
+		j.unstick(q.sp.seg)
+		j.unstick(q.sp.metaSeg)
 	}
 	switch q.kind {
 	case kindMessage:
@@ -381,8 +389,15 @@ func (j *journal) apply(q *request) {
 		j.applyRemoved(q, n)
 	case kindLeased:
 		j.leased[q.id] = a
-	case kindReleased:
-		delete(j.leased, q.id)
+	}
+}
+
+// unstick has a segment looked at again of which something counts less: that
+// may be what could not be read.
+func (j *journal) unstick(s *segment) {
+	if s != nil && s.stuck {
+		s.stuck = false
+		j.checked[s] = struct{}{}
 	}
 }
 
@@ -474,8 +489,8 @@ func (j *journal) refuse(q *request, err error) {
 // delivery, or is not any more, is left out: after a crash an attempt is
 // counted, or not, that was none, or one.
 func (j *journal) postpone(q *request, err error) {
-	if !j.told {
-		j.told = true
+	if j.told == nil || kindOf(j.told) != kindOf(err) {
+		j.told = err
 		j.report("journal", q.id, err)
 	}
 	if q.kind != kindRemoved {
@@ -670,7 +685,7 @@ func (j *journal) tidy() {
 			}
 		}
 	}
-	if len(j.checked) > 0 && j.moving == nil && kindOf(j.why) != queue.ErrSick {
+	if len(j.checked) > 0 && j.moving == nil && !j.isSick() {
 		j.wakeLater() // some could not be done
 	}
 	if j.moving == nil && (j.pressed || j.short.Load() && j.spares() == 0) {
@@ -692,6 +707,10 @@ func (j *journal) isAsked() bool {
 func (j *journal) look(s *segment) bool {
 	if _, lives := j.lives[s]; !lives || s == j.active {
 		delete(j.checked, s) // when it is retired it is looked at
+		return false
+	}
+	if s.unsaved {
+		delete(j.checked, s)
 		return false
 	}
 	if j.moving != nil || s.failures > 0 && time.Now().Before(s.notBefore) {
@@ -755,12 +774,12 @@ func (j *journal) relieve() {
 	least := j.first()
 	if least == nil {
 		for s := range j.lives {
-			if s != j.active && !s.stuck && s.weight() > 0 && (least == nil || s.weight() < least.weight()) {
+			if s != j.active && !s.stuck && !s.unsaved && s.weight() > 0 && (least == nil || s.weight() < least.weight()) {
 				least = s
 			}
 		}
 	}
-	if least == nil || least.stuck || least.weight() == 0 || time.Now().Before(least.notBefore) {
+	if least == nil || least.stuck || least.unsaved || least.weight() == 0 || time.Now().Before(least.notBefore) {
 		return
 	}
 	room := int64(0)
@@ -857,10 +876,16 @@ func (j *journal) move() {
 			err = unread
 		case unread != nil: // it stays, and the others go
 			s.stuck = true
+			j.mu.Lock()
+			sp.doubted = true
+			j.mu.Unlock()
 			j.distrust(sp, unread)
 		case q != nil:
 			n += frameLen(q.id, int64(len(q.meta)), q.textLen())
 			batch = append(batch, q)
+			if q.kind == kindMessage && j.leased[q.id] != nil { // its copy says that it is not in delivery
+				batch = append(batch, &request{kind: kindLeased, id: q.id, sp: sp})
+			}
 		}
 	}
 	if err == nil {
@@ -906,10 +931,13 @@ func (j *journal) copyOf(s *segment, sp *spot) (*request, error) {
 	if err != nil {
 		return nil, &brokenError{err.Error()}
 	}
-	q := &request{kind: kindUpdate, id: f.id, sp: sp, meta: meta,
+	q := &request{kind: kindRetried, id: f.id, sp: sp, meta: meta,
 		received: r.ReceivedAt.UnixMilli(), next: dueIn(r)}
-	if sp.seg == s {
+	switch {
+	case sp.seg == s:
 		q.kind, q.text = kindMessage, f.text
+	case j.leased[f.id] != nil:
+		q.kind = kindUpdate
 	}
 	return q, nil
 }
@@ -936,14 +964,16 @@ func (j *journal) writeMoved(s *segment, batch []*request) error {
 }
 
 // moveOwed says again what the segment says of messages that are no more, where
-// the life that they lay in goes on.
+// the life that they lay in goes on, or an older copy may be left.
 func (j *journal) moveOwed(s *segment) error {
 	if s.owed == 0 {
 		return nil
 	}
 	targets := make(map[uint64]*segment)
+	older := false
 	for t := range s.owes {
 		targets[t.seq] = t
+		older = older || t.halfMoved
 	}
 	b := make([]byte, s.size)
 	if err := s.readAt(b, 0); err != nil {
@@ -954,9 +984,9 @@ func (j *journal) moveOwed(s *segment) error {
 		if r.kind != kindRemoved {
 			continue
 		}
-		if t := targets[lifeOf(r.meta)]; t != nil {
+		if t := targets[lifeOf(r.meta)]; t != nil || older {
 			j.did.owed++
-			batch = append(batch, &request{kind: kindRemoved, id: r.id, sp: new(spot), target: t, life: t.seq})
+			batch = append(batch, &request{kind: kindRemoved, id: r.id, sp: new(spot), target: t, life: lifeOf(r.meta)})
 		}
 	}
 	return j.writeMoved(s, batch)

@@ -67,27 +67,20 @@ func (q *Queue) newLease(e *entry, r *record) *lease {
 
 // notLeased finds out whether the message is to blame or the storage.
 func (q *Queue) notLeased(e *entry, err error) {
-	if reason, broken := isBroken(err); broken {
-		q.setAside(e, reason)
-		return
-	}
-	if kindOf(err) != queue.ErrSick {
-		_ = q.fault("lease", e.id, err) // told to the hook; the message waits
-		q.offerLater(e, time.Time{})
-		return
-	}
-	if q.probe() != nil {
-		_ = q.fault("lease", e.id, err) // likewise: nothing is handed out now
-		q.schedule.put(e, func() { e.state = ready })
-		return
-	}
-	// The storage works, this message does not.
-	if errors.Is(err, fs.ErrNotExist) {
+	reason, its := q.verdict(err)
+	switch {
+	case its && errors.Is(err, fs.ErrNotExist):
 		q.schedule.forget(e)
 		q.complain("lease", e.id, fmt.Errorf("the message was removed behind the queue's back: %w", err))
-		return
+	case its:
+		q.setAside(e, reason)
+	case kindOf(err) == queue.ErrSick:
+		_ = q.fault("lease", e.id, err) // told to the hook; nothing is handed out now
+		q.schedule.put(e, func() { e.state = ready })
+	default:
+		_ = q.fault("lease", e.id, err) // likewise; the message waits
+		q.offerLater(e, time.Time{})
 	}
-	q.setAside(e, fmt.Sprintf("not usable: %v", err))
 }
 
 // setAside makes a dead letter of a message that is not what it should be.
@@ -95,22 +88,24 @@ func (q *Queue) setAside(e *entry, reason string) {
 	q.complain("lease", e.id, &brokenError{reason})
 	n := newNote(queue.KindCorrupt, reason, "")
 	err := q.tier.bury(e, n)
-	switch {
-	case err == nil:
+	if err == nil {
 		q.buried(e, n)
-	case kindOf(err) == queue.ErrSick && q.probe() == nil:
+		return
+	}
+	if _, its := q.verdict(err); its {
 		// It cannot even be moved, and it is alone in that. It stays where it
 		// is until the spool is opened again.
 		q.schedule.forget(e)
 		q.complain("lease", e.id, fmt.Errorf("the message cannot be set aside, and is left where it is: %w", err))
-	default:
-		_ = q.fault("set aside", e.id, err) // told to the hook; tried again
-		q.offerLater(e, time.Time{})
+		return
 	}
+	_ = q.fault("set aside", e.id, err) // told to the hook; tried again
+	q.offerLater(e, time.Time{})
 }
 
 // distrust sets a message in the journal aside that could not be read when it
-// was to be moved. One that is in delivery is left to who has it.
+// was to be moved. One that is in delivery is left to who has it; the next
+// lease reads it whole.
 func (q *Queue) distrust(sp *spot, why error) {
 	if q.enter() != nil {
 		return // the next process finds it
@@ -125,16 +120,12 @@ func (q *Queue) distrust(sp *spot, why error) {
 		if err != nil {
 			return
 		}
-		reason, broken := isBroken(why)
-		switch {
-		case broken:
+		if reason, its := q.verdict(why); its {
 			q.setAside(e, reason)
-		case q.probe() == nil:
-			q.setAside(e, fmt.Sprintf("not usable: %v", why))
-		default:
-			_ = q.fault("move", id, why) // told to the hook; the storage is sick
-			q.schedule.put(e, func() { e.busy = false })
+			return
 		}
+		_ = q.fault("move", id, why) // told to the hook; the storage is sick
+		q.schedule.put(e, func() { e.busy = false })
 	}()
 }
 
@@ -235,7 +226,7 @@ func (l *lease) Bury(_ context.Context, cause error) error {
 // Release implements queue.Lease.
 func (l *lease) Release(context.Context) error {
 	return l.end("release", time.Time{}, func() error {
-		if err := l.q.tier.release(l.e); err != nil {
+		if err := l.q.tier.release(l.e, l.r); err != nil {
 			return err
 		}
 		l.q.schedule.put(l.e, func() { l.e.state = ready })
@@ -260,10 +251,10 @@ func (l *lease) end(op string, at time.Time, write func() error) error {
 	if err == nil {
 		return nil
 	}
-	if l.e.place() == inProcessing {
+	if p := l.e.place(); p == inProcessing || p == inJournal {
 		// So that a crash counts no attempt for what is not in delivery. When
 		// that fails too it is leased from where it lies.
-		if rerr := l.q.tier.release(l.e); rerr != nil {
+		if rerr := l.q.tier.release(l.e, l.r); rerr != nil {
 			err = errors.Join(err, rerr)
 		}
 	}

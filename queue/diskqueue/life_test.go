@@ -3,6 +3,7 @@ package diskqueue
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -110,6 +111,21 @@ func (p plot) cutSomewhere(t *testing.T, seed uint64) {
 				}
 			}
 		}
+		p.killAndCut(t, fs, r.IntN(100), messages)
+	}
+}
+
+// killAndCut has the process killed where the power was cut, and the power go after
+// a change of the next one.
+func (p plot) killAndCut(t *testing.T, fs *crashfs.FS, cut int, messages map[queue.ID]*promised) {
+	before := fs.Ops()
+	fs.Kill()
+	fs.CutAt(cut)
+	p.openAndClose(fs)
+	for name, fate := range fates(1) {
+		if err := p.check(fs.Crash(fate), messages); err != nil {
+			t.Errorf("killed after change %d, then cut after change %d of recovery (%s): %v", before, cut, name, err)
+		}
 	}
 }
 
@@ -119,20 +135,39 @@ func (p plot) cutSomewhere(t *testing.T, seed uint64) {
 func TestNoFailingDiskEndsALifeInLoss(t *testing.T) {
 	t.Parallel()
 	lives(t, 20, 1000, func(seed uint64) {
-		synctest.Test(t, func(t *testing.T) { anyLife(seed).fail(t, seed) })
+		synctest.Test(t, func(t *testing.T) { anyLife(seed).fail(t, seed, faultfs.Call.Changes) })
 	})
 }
 
-func (p plot) fail(t *testing.T, seed uint64) {
+// TestNoUnreadableDiskEndsALifeInLoss has the disk refuse to be read too: a
+// message that it does not give back is set aside, with what can be had of it.
+// Q02, Q05, Q16.
+func TestNoUnreadableDiskEndsALifeInLoss(t *testing.T) {
+	t.Parallel()
+	lives(t, 20, 1000, func(seed uint64) {
+		synctest.Test(t, func(t *testing.T) { anyLife(seed).fail(t, seed, func(faultfs.Call) bool { return true }) })
+	})
+}
+
+// fail lives through a story while those calls fail, now and then: to its end, and
+// then again to a cut.
+func (p plot) fail(t *testing.T, seed uint64, which func(faultfs.Call) bool) {
+	n := p.failTo(t, seed, which, math.MaxInt32)
+	p.failTo(t, seed, which, rand.New(rand.NewPCG(seed, 5)).IntN(n))
+}
+
+// failTo returns how many changes were made.
+func (p plot) failTo(t *testing.T, seed uint64, which func(faultfs.Call) bool, cut int) int {
 	fs := crashfs.New()
+	fs.CutAt(cut)
 	sane := p
-	p.faults = &weather{r: rand.New(rand.NewPCG(seed, 4)), between: 20 + int(seed%200)}
+	p.faults = &weather{r: rand.New(rand.NewPCG(seed, 4)), between: 20 + int(seed%200), which: which}
 	steps := p.steps
 	p.steps = func(s *story) (all []func() error) {
 		for _, step := range steps(s) {
 			all = append(all, func() error {
 				p.faults.begin()
-				for s.q.well() != nil {
+				for s.q.well() != nil && s.ctx.Err() == nil {
 					time.Sleep(probeEvery)
 				}
 				return unlessDisk(step())
@@ -141,17 +176,19 @@ func (p plot) fail(t *testing.T, seed uint64) {
 		return all
 	}
 	s := p.run(fs)
-	if s.err != nil {
+	if s.err != nil && fs.Ops() < cut {
 		t.Error(s.err)
 	}
 	for _, m := range s.messages {
-		m.dying = true // a message may be blamed when all else works, and is set aside whole
+		m.dying = true // a message may be blamed when all else works, and is set aside
+		m.holed = p.faults.unread
 	}
 	for name, fate := range fates(0) {
 		if err := sane.check(fs.Crash(fate), s.messages); err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("cut after change %d of %d, %s: %v", cut, fs.Ops(), name, err)
 		}
 	}
+	return fs.Ops()
 }
 
 // unlessDisk lets a disk that is full or fails refuse, and the only message that
@@ -169,12 +206,14 @@ func unlessDisk(err error) error {
 // not again for longer.
 type weather struct {
 	between int // calls, about, from one time to the next
+	which   func(faultfs.Call) bool
 
-	mu    sync.Mutex
-	begun bool
-	r     *rand.Rand
-	left  int // calls that still fail
-	no    syscall.Errno
+	mu     sync.Mutex
+	begun  bool
+	r      *rand.Rand
+	left   int // calls that still fail
+	no     syscall.Errno
+	unread bool // something could not be read
 }
 
 func (w *weather) begin() {
@@ -198,10 +237,10 @@ func (w *weather) hits(c faultfs.Call, no syscall.Errno) bool {
 	if w.begun && w.left == 0 && no == errnos[0] && w.r.IntN(w.between) == 0 {
 		w.no, w.left = errnos[w.r.IntN(len(errnos))], 1+w.r.IntN(10)
 	}
-	// What cannot be read is set aside, which is not what this is about.
-	if w.left == 0 || no != w.no || !c.Changes() || !canFail(c, no) {
+	if w.left == 0 || no != w.no || !w.which(c) || !canFail(c, no) {
 		return false
 	}
 	w.left--
+	w.unread = w.unread || !c.Changes()
 	return true
 }

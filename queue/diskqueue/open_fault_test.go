@@ -84,18 +84,16 @@ func TestWhateverCallOfOpenFailsWithAJournal(t *testing.T) {
 }
 
 func whateverCallOfOpenFails(t *testing.T, journal bool) {
-	{
-		w := left(t, "open", journal)
-		w.open()
-		n := len(w.fs.Calls())
-		w.nothingIsLost()
-		t.Logf("open makes %d calls", n)
-		for _, no := range errnos {
-			for at := 1; at <= n; at++ {
-				for _, onward := range []bool{false, true} {
-					w := left(t, fmt.Sprintf("call %d of open fails by %v, onward: %v", at, no, onward), journal)
-					w.openFailing(at, no, onward)
-				}
+	w := left(t, "open", journal)
+	w.open()
+	n := len(w.fs.Calls())
+	w.nothingIsLost()
+	t.Logf("open makes %d calls", n)
+	for _, no := range errnos {
+		for at := 1; at <= n; at++ {
+			for _, onward := range []bool{false, true} {
+				w := left(t, fmt.Sprintf("call %d of open fails by %v, onward: %v", at, no, onward), journal)
+				w.openFailing(at, no, onward)
 			}
 		}
 	}

@@ -32,7 +32,7 @@ type Queue struct {
 	lock io.Closer
 
 	schedule *schedule
-	tier     tier
+	tier     store
 	disk     *directory
 	journal  *journal // nil when there is none
 	health   health
@@ -79,7 +79,7 @@ func Open(dir string, o *Options) (*Queue, error) {
 	}
 	q := newQueue(dir, opts, lock)
 	if err := q.start(); err != nil {
-		q.cancel()
+		q.end()
 		q.journal.close()
 		return nil, fmt.Errorf("diskqueue: open %s: %w", dir, errors.Join(err, lock.Close()))
 	}
@@ -149,7 +149,7 @@ func (q *Queue) addJournal() error {
 	} else if _, err := q.fs.Stat(j.dir); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	j.report = q.disk.trash.report
+	j.report, j.complain = q.disk.trash.report, q.complain
 	j.distrust = q.distrust
 	q.journal, q.tier = j, tiers{q.disk, j}
 	return nil
@@ -330,15 +330,23 @@ func (q *Queue) Close() error {
 	defer close(q.shut)
 
 	q.schedule.shut()
+	q.end()
+	q.abandon()
+	q.disk.trash.close()
+	q.journal.close()
+	return q.lock.Close()
+}
+
+// end has what works on the disk end, and waits for it.
+func (q *Queue) end() {
+	q.gate.Lock()
+	q.closed = true // nothing enters any more
+	q.gate.Unlock()
 	q.health.mu.Lock()
 	q.cancel()
 	q.health.mu.Unlock()
 	q.working.Wait()
 	q.background.Wait()
-	q.abandon()
-	q.disk.trash.close()
-	q.journal.close()
-	return q.lock.Close()
 }
 
 // abandon ends the drafts and leases that are still out.

@@ -76,6 +76,12 @@ func (r *record) keepParams(to queue.Recipient) {
 	r.params[to.Address] = to
 }
 
+// interrupted counts an attempt that its process did not live to end.
+func (r *record) interrupted() {
+	r.Attempts++
+	r.LastError = "the process ended during this delivery"
+}
+
 // revive is what requeue does to a record: rejected recipients are owed again,
 // nothing was attempted, and its age counts from now.
 func (r *record) revive(now time.Time) {

@@ -59,7 +59,9 @@ func (q *Queue) recover() error {
 	}
 	r.each(inIncoming, r.promote)
 	if q.journal != nil {
-		r.openJournal(q.journal, r.loaded)
+		if err := r.openJournal(q.journal, r.loaded); err != nil {
+			return fmt.Errorf("journal: %w", err)
+		}
 		r.takeInJournal(q.journal, r.loaded)
 	}
 	r.takeIn(inCommitted)
@@ -136,15 +138,23 @@ func (r *recovery) wrap(p place, name string) error {
 	if p == inDead || p == inIncoming || r.names[name] != 1<<p {
 		id = r.free(name)
 	}
+	if err := r.buryFile(r.d.path(p, name), id, "entry", why); err != nil {
+		return err
+	}
+	r.names[name] &^= 1 << p
+	return nil
+}
+
+// buryFile makes a dead letter of a file, which has another name in it.
+func (r *recovery) buryFile(path, id, as string, why *brokenError) error {
 	e := newEntry(queue.ID(id), unixMilli(0))
 	e.setPlace(inIncoming)
 	if err := r.d.fs.Mkdir(r.d.at(e)); err != nil {
 		return err
 	}
-	if err := r.d.fs.Rename(r.d.path(p, name), r.d.at(e, "entry")); err != nil {
+	if err := r.d.fs.Rename(path, r.d.at(e, as)); err != nil {
 		return err
 	}
-	r.names[name] &^= 1 << p
 	r.bury(e, newNote(queue.KindCorrupt, why.reason, ""))
 	return nil
 }
@@ -188,7 +198,12 @@ func (r *recovery) corrupt(e *entry, err error) {
 // and counts an attempt: it may be what ended it. A dead.json beside it says
 // that it was on its way to dead/.
 func (r *recovery) giveBack(e *entry) {
-	if doomed, err := r.d.exists(r.d.at(e, deadFile)); doomed || err != nil {
+	doomed, err := r.d.exists(r.d.at(e, deadFile))
+	if err != nil {
+		r.corrupt(e, err)
+		return
+	}
+	if doomed {
 		r.finishBury(e)
 		return
 	}
@@ -219,14 +234,17 @@ func (r *recovery) countAttempt(e *entry) error {
 	if err != nil {
 		return err
 	}
-	rec.Attempts++
-	rec.LastError = "the process ended during this delivery"
+	rec.interrupted()
 	return r.d.update(e, rec)
 }
 
-// finishBury ends a move to dead/ that was cut short.
+// finishBury ends a move to dead/ that was cut short, perhaps by a kill right before
+// what is in the directory was certain to be there.
 func (r *recovery) finishBury(e *entry) {
-	err := r.d.move(e, inDead)
+	err := r.d.syncDir(r.d.at(e))
+	if err == nil {
+		err = r.d.move(e, inDead)
+	}
 	if err == nil {
 		err = r.d.syncDir(r.d.path(inDead))
 	}
@@ -235,6 +253,7 @@ func (r *recovery) finishBury(e *entry) {
 		return
 	}
 	r.moved = true
+	r.names[string(e.id)] |= 1 << inDead
 	r.found[inDead].dirs = append(r.found[inDead].dirs, string(e.id))
 }
 
@@ -256,7 +275,12 @@ func (r *recovery) settleNames(e *entry) {
 // promote makes a message of a staged entry that is whole: its client was told
 // nothing, or did not hear it. What is not whole never had a 250.
 func (r *recovery) promote(e *entry) {
-	if doomed, err := r.d.exists(r.d.at(e, deadFile)); doomed || err != nil {
+	doomed, err := r.d.exists(r.d.at(e, deadFile))
+	if err != nil {
+		r.corrupt(e, err)
+		return
+	}
+	if doomed {
 		r.finishBury(e)
 		return
 	}
@@ -273,7 +297,7 @@ func (r *recovery) promote(e *entry) {
 		r.bury(e, newNote(queue.KindCorrupt, incomplete, err.Error()))
 		return
 	}
-	err := r.syncStaged(e)
+	err = r.syncStaged(e)
 	if err == nil {
 		err = r.d.move(e, inCommitted)
 	}

@@ -424,14 +424,13 @@ func TestATornRecordIsSetAsideOnceThoughItsBurialWasCutShort(t *testing.T) {
 	}
 }
 
-// TestWhatAFailedBurialLeftDoesNotUndoWhatTheJournalKnows: it lies in staging, whole,
-// as the message was then; since then a recipient was settled. Nor does it when
-// the power goes while that is sorted out.
-func TestWhatAFailedBurialLeftDoesNotUndoWhatTheJournalKnows(t *testing.T) {
-	t.Parallel()
+// failedBurial is a spool in which a failed burial left the message whole in staging,
+// as it was then; since then a recipient was settled.
+func failedBurial(t *testing.T) (w *world, id queue.ID) {
+	t.Helper()
 	ctx := context.Background()
-	w := newWorld(t, "a failed burial", true)
-	id := w.put(1)
+	w = newWorld(t, "a failed burial", true)
+	id = w.put(1)
 	e, ok := w.q.schedule.find(id)
 	if !ok {
 		t.Fatal("not found")
@@ -449,7 +448,17 @@ func TestWhatAFailedBurialLeftDoesNotUndoWhatTheJournalKnows(t *testing.T) {
 	w.must(w.mem.Mkdir(staged.path(inIncoming, string(id))))
 	w.must(staged.writeFile(staged.path(inIncoming, string(id), rawFile), []byte(letter)))
 	w.must(staged.writeFile(staged.path(inIncoming, string(id), metaFile), meta))
-	left := w.mem.Crash(crashfs.Kept)
+	w.mem = w.mem.Crash(crashfs.Kept)
+	return w, id
+}
+
+// TestWhatAFailedBurialLeftDoesNotUndoWhatTheJournalKnows, nor does it when the power
+// goes while that is sorted out.
+func TestWhatAFailedBurialLeftDoesNotUndoWhatTheJournalKnows(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	w, id := failedBurial(t)
+	left := w.mem
 
 	w.mem = left.Crash(crashfs.Kept)
 	w.open()

@@ -58,6 +58,9 @@ type segment struct {
 	// uncertain: a sync failed that should have covered the last records. What
 	// they overruled elsewhere must stay until they are written again.
 	uncertain bool
+	// unsaved: it holds what should have become a dead letter and could not yet. It
+	// stays as it is until the next open.
+	unsaved bool
 	// stuck: it cannot be emptied, for a record that counts cannot be read.
 	stuck bool
 	// failures is how often in a row it could not be emptied or ended, and
@@ -184,7 +187,7 @@ func (s *segment) begin(seq uint64, sync bool) error {
 	s.off, s.synced, s.footer, s.records = firstRecord, firstRecord, 0, nil
 	s.ended, s.copied, s.spots, s.alive = nil, nil, nil, 0
 	s.owes, s.owed, s.eased = make(map[*segment]int64), 0, time.Time{}
-	s.halfMoved, s.uncertain, s.stuck, s.failures = false, false, false, 0
+	s.halfMoved, s.uncertain, s.unsaved, s.stuck, s.failures = false, false, false, false, 0
 	return s.write(h.encode(), 0, sync)
 }
 

@@ -4,7 +4,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/incoming-mx/incoming/queue"
 	"github.com/incoming-mx/incoming/telemetry"
 )
 
@@ -45,15 +44,13 @@ func (q *Queue) sweep() {
 
 func (q *Queue) sweepOne(e *entry) bool {
 	got, err := describe(q.tier, e)
-	if err != nil && kindOf(err) == queue.ErrSick && q.probe() == nil {
-		// The storage works, this letter cannot be read. It stays where it is:
-		// what cannot be told of is not removed.
+	if err == nil {
+		err = q.tier.remove(e)
+	} else if _, its := q.verdict(err); its {
+		// It stays where it is: what cannot be told of is not removed.
 		q.schedule.forget(e)
 		q.complain("sweep", e.id, err)
 		return true
-	}
-	if err == nil {
-		err = q.tier.remove(e)
 	}
 	if err != nil {
 		_ = q.fault("sweep", e.id, err) // told to the hook; tried again at the next turn

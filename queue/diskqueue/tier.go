@@ -12,6 +12,41 @@ import (
 // once, and it alone sets its place. Its errors carry the system's, and no
 // verdict on them.
 type tier interface {
+	// lease reads a message and sets it aside as in delivery. The error is a
+	// *brokenError when the message is not what it should be.
+	lease(e *entry) (*record, error)
+	// claim is lease for a message just committed, which need not be read.
+	claim(e *entry) error
+	// release undoes lease. r is the record as it is.
+	release(e *entry, r *record) error
+	// update writes a changed record, durably.
+	update(e *entry, r *record) error
+	// retry writes a changed record and releases. What a power cut takes back
+	// of that is an attempt.
+	retry(e *entry, r *record) error
+	// bury makes a dead letter, durably. Of a message that cannot be read though
+	// the storage works it is made of what can be read.
+	bury(e *entry, n *note) error
+	// remove ends a message.
+	remove(e *entry) error
+
+	// verify reads a message through and compares it with its record. The
+	// error is a *brokenError when they differ.
+	verify(e *entry, r *record) error
+
+	// read and text look at a message. The entry may be a copy, made while the
+	// message is kept still.
+	read(e *entry) (*record, error)
+	text(e *entry) (queue.Raw, error)
+	// size is the length of its text, for one whose record is lost; 0 when
+	// there is none.
+	size(e *entry) int64
+}
+
+// store is one tier or both together, as a queue needs it.
+type store interface {
+	tier
+
 	// stage makes a place for the text of a draft that has outgrown memory.
 	// The caller closes the file.
 	stage(id queue.ID) (vfs.File, error)
@@ -21,40 +56,13 @@ type tier interface {
 	// b's file, and after an error it has removed what it could of the
 	// message.
 	commit(e *entry, r *record, b *body) error
-
-	// lease reads a message and sets it aside as in delivery. The error is a
-	// *brokenError when the message is not what it should be.
-	lease(e *entry) (*record, error)
-	// claim is lease for a message just committed, which need not be read.
-	claim(e *entry) error
-	// release undoes lease.
-	release(e *entry) error
-	// update writes a changed record.
-	update(e *entry, r *record) error
-	// retry writes a changed record and releases, durably.
-	retry(e *entry, r *record) error
-	// bury makes a dead letter, durably.
-	bury(e *entry, n *note) error
 	// requeue makes a dead letter live again under a changed record, durably.
 	requeue(e *entry, r *record) error
-	// remove ends a message.
-	remove(e *entry) error
-
-	// verify reads a message through and compares it with its record. The
-	// error is a *brokenError when they differ.
-	verify(e *entry, r *record) error
-
+	// readNote looks at a dead letter, as read does.
+	readNote(e *entry) (*note, error)
 	// still keeps a message where it is until the func returned is called, for
 	// those who look at it without holding it.
 	still(id queue.ID) func()
-	// read, readNote and text look at a message. The entry may be a copy, made
-	// while the message is kept still.
-	read(e *entry) (*record, error)
-	readNote(e *entry) (*note, error)
-	text(e *entry) (queue.Raw, error)
-	// size is the length of its text, for one whose record is lost; 0 when
-	// there is none.
-	size(e *entry) int64
 }
 
 // brokenError says that an entry is not what it should be.

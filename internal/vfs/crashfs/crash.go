@@ -12,8 +12,8 @@ type Fate interface {
 	// Write answers for text of n octets written at an offset: it calls keep for
 	// each part that reached the disk.
 	Write(at int64, n int, keep func(from, to int))
-	// Name answers for a half of a change of names: whether it reached the
-	// disk.
+	// Name answers for a half of a change of names, and for a change of a file's
+	// length: whether it reached the disk.
 	Name() bool
 }
 

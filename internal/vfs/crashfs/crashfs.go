@@ -111,8 +111,22 @@ func (f *FS) alive() error {
 	return ErrCut
 }
 
+// Kill ends the program that uses the file system and leaves the power on: another
+// one sees all that it did, and what was not certain still is not. It is called
+// when the power was cut for the first program, so that it can do nothing more.
+func (f *FS) Kill() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cutAt, f.out = 0, make(chan struct{})
+	clear(f.locks)
+}
+
 // Out is closed once a call has found the power cut.
-func (f *FS) Out() <-chan struct{} { return f.out }
+func (f *FS) Out() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.out
+}
 
 // step is called with mu held by what changes something.
 func (f *FS) step(call string) error {
@@ -236,10 +250,7 @@ func (f *FS) Mkdir(name string) error {
 func (f *FS) Rename(from, to string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.rename(from, to); err != nil {
-		return err
-	}
-	return nil
+	return f.rename(from, to)
 }
 
 func (f *FS) rename(from, to string) error {

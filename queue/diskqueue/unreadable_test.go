@@ -1,0 +1,419 @@
+package diskqueue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/incoming-mx/incoming/internal/vfs/crashfs"
+	"github.com/incoming-mx/incoming/internal/vfs/faultfs"
+	"github.com/incoming-mx/incoming/queue"
+)
+
+// spotOf is where a message lies in the journal.
+func (w *world) spotOf(id queue.ID) spot {
+	w.t.Helper()
+	e, ok := w.q.schedule.find(id)
+	if !ok {
+		w.t.Fatalf("%s: %s is not found", w.what, id)
+	}
+	w.q.journal.mu.Lock()
+	defer w.q.journal.mu.Unlock()
+	return *e.spot
+}
+
+// damage overwrites the end of a message's record, which is text.
+func (w *world) damage(at spot) {
+	w.t.Helper()
+	f, err := w.mem.Reopen(at.seg.path)
+	w.must(err)
+	_, err = f.WriteAt([]byte("damage"), int64(at.off+at.n)-10)
+	w.must(errors.Join(err, f.Sync(), f.Close()))
+}
+
+// dead is the only dead letter.
+func (w *world) dead() queue.Entry {
+	w.t.Helper()
+	var all []queue.Entry
+	for e, err := range w.q.List(context.Background(), queue.Filter{States: []queue.State{queue.StateDead}}) {
+		w.must(err)
+		all = append(all, e)
+	}
+	if len(all) != 1 {
+		w.t.Fatalf("%s: %d dead letters", w.what, len(all))
+	}
+	return all[0]
+}
+
+// TestARejectedMessageThatCannotBeReadIsBuriedAlone: one bad sector made the whole
+// spool sick, and again each time that the message was refused. Q07.
+func TestARejectedMessageThatCannotBeReadIsBuriedAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "a rejected message", true)
+		defer w.q.Close()
+		w.target = w.put(1)
+		l, err := w.lease(time.Minute)
+		w.must(err)
+		w.fs.Fail(faultfs.Rule{Op: faultfs.Read, Path: ".seg", Err: syscall.EIO})
+		w.must(l.Bury(t.Context(), &queue.Cause{Kind: queue.KindRejected, Err: errors.New("no such user")}))
+		w.must(w.q.well())
+		if e := w.dead(); e.ID != w.target || e.Dead.Kind != queue.KindRejected || e.Dead.Reason != "no such user" {
+			t.Errorf("%+v", e)
+		}
+		if w.events.count(string(w.target), "input/output error") != 1 {
+			t.Errorf("the hook was told %v", w.events.spool())
+		}
+	})
+}
+
+// TestALetterThatCannotBeReadIsNotRequeued, and the storage is well. Q07.
+func TestALetterThatCannotBeReadIsNotRequeued(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "an unreadable letter", false)
+		defer w.q.Close()
+		w.target = w.put(1)
+		l, err := w.lease(time.Minute)
+		w.must(err)
+		w.must(l.Bury(t.Context(), errors.New("no such user")))
+		w.fs.Fail(faultfs.Rule{Op: faultfs.Read, Path: "dead/", Err: syscall.EIO})
+		if err := w.q.Requeue(t.Context(), w.target); !errors.Is(err, queue.ErrIncomplete) || !errors.Is(err, syscall.EIO) && !strings.Contains(err.Error(), "input/output error") {
+			t.Errorf("Requeue: %v", err)
+		}
+		w.must(w.q.well())
+	})
+}
+
+// TestADamagedMessageIsNotDeliveredAgain: that it is damaged was found out when its
+// segment was emptied, while it was in delivery.
+func TestADamagedMessageIsNotDeliveredAgain(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "a damaged message", true)
+		defer w.q.Close()
+		id := w.put(0)
+		l, err := w.lease(time.Minute)
+		w.must(err)
+		at := w.spotOf(id)
+		w.damage(at)
+		w.must(w.fill(60))
+		for range 60 { // so that its segment is emptied
+			l, err := w.lease(time.Minute)
+			w.must(err)
+			w.must(l.Ack(ctx))
+		}
+		time.Sleep(3 * syncWithin)
+		synctest.Wait()
+		if !w.spotOf(id).doubted {
+			t.Fatal("nobody tried to move the message")
+		}
+		w.must(l.Retry(ctx, time.Time{}, io.ErrUnexpectedEOF))
+		if l, err := w.lease(time.Minute); err == nil {
+			t.Errorf("it is delivered as %d octets", l.Message().Size)
+		}
+		if e := w.dead(); e.ID != id || e.Dead.Kind != queue.KindCorrupt {
+			t.Errorf("%+v", e)
+		}
+	})
+}
+
+// TestWhatCouldNotBeSetAsideIsAtTheNextOpen: a damaged record, of which the disk
+// had no room for a dead letter, was thrown away with its segment. Q02.
+func TestWhatCouldNotBeSetAsideIsAtTheNextOpen(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "a dead letter for which there is no room", true)
+		id := w.put(1)
+		at := w.spotOf(id)
+		w.put(2) // by then the first is on the disk
+		left := w.mem.Crash(crashfs.Kept)
+		w.must(w.q.Close())
+		w.mem = left
+		w.damage(at)
+		o := w.options()
+		w.fs.Fail(faultfs.Rule{Op: faultfs.Mkdir, Path: string(id), Err: syscall.ENOSPC})
+		var err error
+		w.q, err = Open(worldSpool, o)
+		w.must(err)
+		l, err := w.lease(time.Minute)
+		w.must(err)
+		w.must(l.Ack(ctx)) // so that nothing counts in the segment
+		w.must(w.fill(60))
+		for range 60 {
+			l, err := w.lease(time.Minute)
+			w.must(err)
+			w.must(l.Ack(ctx))
+		}
+		time.Sleep(3 * syncWithin)
+		w.must(w.q.Close())
+		w.open()
+		defer w.q.Close()
+		if e := w.dead(); e.ID != id || !strings.Contains(e.Dead.Reason, "not whole") {
+			t.Errorf("%+v", e)
+		}
+		if text, err := readText(w.q, id); err != nil || len(text) != len(letter) {
+			t.Errorf("%q, %v", text, err)
+		}
+	})
+}
+
+// TestADamagedRecordComesBeforeWhatItsBurialLeft: a burial that the power cut short
+// left an empty directory, which was taken for the message, so that what could be
+// read of it was lost. Q07.
+func TestADamagedRecordComesBeforeWhatItsBurialLeft(t *testing.T) {
+	t.Parallel()
+	for _, sealed := range []bool{true, false} {
+		t.Run(fmt.Sprintf("sealed %t", sealed), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, "what a burial left", true)
+			w.target = w.put(1)
+			at := w.spotOf(w.target)
+			w.put(2)
+			if left := w.mem.Crash(crashfs.Kept); !sealed {
+				w.must(w.q.Close())
+				w.mem = left
+			} else {
+				w.must(w.q.Close())
+			}
+			w.damage(at)
+			w.must(w.mem.Mkdir(worldSpool + "/incoming/" + string(w.target)))
+			for range 2 {
+				w.open()
+				l, err := w.lease(time.Minute)
+				w.must(err)
+				w.must(l.Release(t.Context()))
+				if e := w.dead(); e.ID != w.target || !strings.Contains(e.Dead.Reason, "whole") {
+					t.Errorf("%+v", e.Dead)
+				}
+				if text, err := readText(w.q, w.target); err != nil || len(text) != len(letter) {
+					t.Errorf("%q, %v", text, err)
+				}
+				w.must(w.q.Close())
+			}
+		})
+	}
+}
+
+// TestAPassingErrorDecidesNothingOfWhatABurialLeft: what lies in staging was taken
+// for the later state when the process lacked what it takes to look at the journal.
+func TestAPassingErrorDecidesNothingOfWhatABurialLeft(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	w, id := failedBurial(t)
+	left, failed := w.mem, 0
+	for _, part := range []string{".seg", "incoming/" + string(id)} {
+		for nth := range 12 {
+			w.mem = left.Crash(crashfs.Kept)
+			o := w.options()
+			calls := 0
+			w.fs.Fail(faultfs.Rule{Err: syscall.ENOMEM, Match: func(c faultfs.Call) bool {
+				if c.Changes() || !strings.Contains(c.Path, part) {
+					return false
+				}
+				calls++
+				return calls > nth && calls <= nth+3 // a read that fails is tried again in parts
+			}})
+			if q, err := Open(worldSpool, o); err == nil {
+				w.must(q.Close())
+			} else if !errors.Is(err, syscall.ENOMEM) {
+				t.Errorf("%s %d: %v", part, nth, err)
+			}
+			failed += max(calls-nth, 0)
+			told := w.events.spool()
+			w.open()
+			if d := w.q.Depth(); d.Ready != 1 || d.Dead != 0 {
+				t.Errorf("%s %d: %+v after %v", part, nth, d, told)
+				w.must(w.q.Close())
+				continue
+			}
+			l, err := w.lease(time.Minute)
+			w.must(err)
+			if to := l.Message().Envelope.Addresses(); l.Message().ID != id || !slices.Equal(to, []string{"b@y.example"}) {
+				t.Errorf("%s %d: %s is offered to %v", part, nth, l.Message().ID, to)
+			}
+			if d := w.q.Depth(); d.Live() != 1 || d.Dead != 0 {
+				t.Errorf("%s %d: %+v", part, nth, d)
+			}
+			w.must(l.Release(ctx))
+			w.must(w.q.Close())
+		}
+	}
+	if failed < 10 {
+		t.Errorf("only %d calls failed", failed)
+	}
+}
+
+// TestADeliveryThatEndedCountsNoAttempt though the segment is no more that said so, and
+// the one is still there that said that it had begun.
+func TestADeliveryThatEndedCountsNoAttempt(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	for name, end := range map[string]func(queue.Lease) error{
+		"released": func(l queue.Lease) error { return l.Release(ctx) },
+		"retried":  func(l queue.Lease) error { return l.Retry(ctx, time.Time{}, io.EOF) },
+		"kept":     func(queue.Lease) error { return nil },
+	} {
+		for _, between := range []int{0, 60} { // messages between this one and its lease
+			t.Run(fmt.Sprintf("%s, %d", name, between), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t, name, true)
+					id := w.put(0)
+					for n := range between {
+						w.put(1 + n)
+					}
+					l, err := w.lease(time.Minute)
+					w.must(err)
+					for n := range 20 { // they stay, and so does what lies beside them
+						w.put(900 + n)
+					}
+					for n := range 80 {
+						w.put(100 + n)
+					}
+					var others []queue.Lease
+					for range between + 80 {
+						other, err := w.lease(time.Minute)
+						w.must(err)
+						others = append(others, other)
+					}
+					w.must(end(l))
+					want := w.get(id).Attempts
+					if name == "kept" {
+						want++ // for it is in delivery when the spool is closed
+					}
+					for _, other := range others {
+						w.must(other.Ack(ctx))
+					}
+					time.Sleep(3 * syncWithin)
+					synctest.Wait()
+					if w.q.journal.did.emptied == 0 {
+						t.Error("no segment was emptied")
+					}
+					for range 3 {
+						w.must(w.q.Close())
+						w.open()
+						if got := w.get(id); got.Attempts != want || got.State != queue.StateReady {
+							t.Errorf("%d attempts in place of %d, %s", got.Attempts, want, got.State)
+						}
+					}
+					w.must(w.q.Close())
+				})
+			})
+		}
+	}
+}
+
+// TestADeliveryWhoseEndFailedCountsNoAttempt when the spool is closed: nobody has the
+// message by then. Q16.
+func TestADeliveryWhoseEndFailedCountsNoAttempt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "a retry that fails", true)
+		id := w.put(0)
+		l, err := w.lease(time.Minute)
+		w.must(err)
+		time.Sleep(2 * syncWithin)
+		w.arm(1, syscall.ENOSPC, false)
+		if err := l.Retry(t.Context(), time.Now().Add(time.Hour), io.EOF); !errors.Is(err, queue.ErrNoSpace) {
+			t.Errorf("Retry: %v", err)
+		}
+		w.disarm()
+		time.Sleep(2 * probeEvery)
+		for range 2 {
+			if got := w.get(id); got.Attempts != 0 {
+				t.Errorf("%d attempts", got.Attempts)
+			}
+			w.must(w.q.Close())
+			w.open()
+		}
+		w.must(w.q.Close())
+	})
+}
+
+// TestADeliveryThatEndsAtOnceCountsNoAttempt: that it began and that it ended are
+// written at one go.
+func TestADeliveryThatEndsAtOnceCountsNoAttempt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "at once", true)
+		id := w.put(0)
+		synctest.Wait()
+		held := make(chan struct{})
+		w.fs.OnCall(func(c faultfs.Call) {
+			if c.Op == faultfs.Sync && strings.HasSuffix(c.Path, ".seg") {
+				<-held
+			}
+		})
+		go w.put(1)
+		synctest.Wait()
+		l, err := w.lease(time.Minute)
+		w.must(err)
+		w.must(l.Release(t.Context()))
+		close(held)
+		synctest.Wait()
+		w.must(w.q.Close())
+		w.open()
+		if got := w.get(id); got.Attempts != 0 {
+			t.Errorf("%d attempts", got.Attempts)
+		}
+		w.must(w.q.Close())
+	})
+}
+
+func (w *world) get(id queue.ID) queue.Entry {
+	w.t.Helper()
+	e, err := w.q.Get(context.Background(), id)
+	w.must(err)
+	return e
+}
+
+// TestALeaseLeavesTheSpareAlone: what must not fail for want of room finds it. Q02.
+func TestALeaseLeavesTheSpareAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := filledWorld(t, 3)
+		defer w.q.Close()
+		for range 200 {
+			l, err := w.lease(time.Minute)
+			w.must(err)
+			w.must(l.Release(t.Context()))
+			synctest.Wait()
+			if n := w.q.journal.spares(); n == 0 {
+				t.Fatal("the spare is gone")
+			}
+		}
+	})
+}
+
+// TestOpenKeepsNoFileOpenThatIsNoSegment: each was open until the process ended.
+func TestOpenKeepsNoFileOpenThatIsNoSegment(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "other files", true)
+	w.put(1)
+	w.must(w.q.Close())
+	for n, text := range []string{strings.Repeat("x", 4096), "", strings.Repeat("y", 100)} {
+		f, err := w.mem.Create(fmt.Sprintf("%s/journal/%s", worldSpool, segmentName(70+n)))
+		w.must(err)
+		_, err = f.Write([]byte(text))
+		w.must(errors.Join(err, f.Sync(), f.Close()))
+	}
+	w.open()
+	w.must(w.q.Close())
+	if open := w.q.journal.files.opened; len(open) > 0 {
+		t.Errorf("%s is still open", open[0].path)
+	}
+	if _, err := w.mem.Stat(worldSpool + "/journal/" + segmentName(70)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what was no segment is still there: %v", err)
+	}
+}
