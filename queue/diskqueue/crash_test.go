@@ -423,7 +423,7 @@ func checkEntry(ctx context.Context, q *Queue, e queue.Entry, p *promised) error
 		return errors.New("nobody sent it")
 	}
 	if e.State == queue.StateDead && (!p.committed || p.ending) {
-		if !p.committed && !isIncomplete(e) {
+		if !p.committed && !isIncomplete(e) && !p.dying { // dying: its removal may have failed half way
 			return fmt.Errorf("dead and never had a 250, but: %s", e.Dead.Reason)
 		}
 		return nil // it never had a 250, or was being removed

@@ -170,7 +170,11 @@ func (p plot) failTo(t *testing.T, seed uint64, which func(faultfs.Call) bool, c
 				for s.q.well() != nil && s.ctx.Err() == nil {
 					time.Sleep(probeEvery)
 				}
-				return unlessDisk(step())
+				err := unlessDisk(step())
+				if p.faults.hasUnread() && errors.Is(err, queue.ErrIncomplete) {
+					return nil // a dead letter that cannot be read is not requeued
+				}
+				return err
 			})
 		}
 		return all
@@ -181,7 +185,7 @@ func (p plot) failTo(t *testing.T, seed uint64, which func(faultfs.Call) bool, c
 	}
 	for _, m := range s.messages {
 		m.dying = true // a message may be blamed when all else works, and is set aside
-		m.holed = p.faults.unread
+		m.holed = p.faults.hasUnread()
 	}
 	for name, fate := range fates(0) {
 		if err := sane.check(fs.Crash(fate), s.messages); err != nil {
@@ -220,6 +224,13 @@ func (w *weather) begin() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.begun = true
+}
+
+// hasUnread is whether anything could not be read so far.
+func (w *weather) hasUnread() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.unread
 }
 
 // rules are for each error that there may be.
