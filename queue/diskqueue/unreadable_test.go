@@ -396,6 +396,58 @@ func TestALeaseLeavesTheSpareAlone(t *testing.T) {
 	})
 }
 
+// TestALifeThatAKillEndedIsOverThoughThePowerGoes: the next process found the segment
+// free, and gave up what others said of it, before that was on the disk. Q01.
+func TestALifeThatAKillEndedIsOverThoughThePowerGoes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "the end of a life", true)
+		var all []*segment // of each message
+		for n := range 150 {
+			all = append(all, w.spotOf(w.put(n)).seg)
+		}
+		first := slices.Index(all, all[149]) // that lies in the segment that is written to
+		path := all[first-1].path
+		time.Sleep(2 * syncWithin)
+		killed := make(chan struct{})
+		w.fs.OnCall(func(c faultfs.Call) {
+			if c.Op == faultfs.Sync && c.Path == path {
+				w.fs.OnCall(nil)
+				w.mem.CutAt(0) // the end of its life is written, and is not synced
+				close(killed)
+			}
+		})
+		ack := func() {
+			l, err := w.q.Lease(t.Context())
+			w.must(err)
+			w.must(l.Ack(t.Context()))
+			time.Sleep(2 * syncWithin)
+			synctest.Wait()
+		}
+		for open := true; open; {
+			ack()
+			select {
+			case <-killed:
+				open = false
+			default:
+			}
+		}
+		_ = w.q.Close() // nothing that this does reaches the disk
+		w.mem.Kill()
+		w.open()
+		for w.q.Depth().Ready > 0 { // until nothing counts where it says that the others are no more
+			ack()
+		}
+		w.must(w.q.Close())
+		w.mem = w.mem.Crash(crashfs.Lost)
+		w.open()
+		if d := w.q.Depth(); d.Live() != 0 {
+			t.Errorf("after the power was gone: %+v", d)
+		}
+		w.must(w.q.Close())
+	})
+}
+
 // TestOpenKeepsNoFileOpenThatIsNoSegment: each was open until the process ended.
 func TestOpenKeepsNoFileOpenThatIsNoSegment(t *testing.T) {
 	t.Parallel()
