@@ -167,6 +167,7 @@ func (q *Queue) verdict(err error) (reason string, its bool) {
 // probeFile is foreign by its name, so that one left behind disturbs nobody.
 const probeFile = ".probe"
 
+// works is nil when the storage does what a message needs of it, or is full.
 func (d *directory) works() error {
 	err := d.probe()
 	if err == nil || kindOf(err) != queue.ErrSick {

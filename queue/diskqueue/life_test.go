@@ -96,7 +96,7 @@ func (p plot) cutSomewhere(t *testing.T, seed uint64) {
 		cut := r.IntN(n)
 		fs, messages := p.runTo(cut)
 		for name, fate := range fates(2) {
-			if err := p.check(fs.Crash(fate), messages); err != nil {
+			if err := errors.Join(p.checkIndex(fs.Crash(fate)), p.check(fs.Crash(fate), messages)); err != nil {
 				t.Errorf("cut after change %d, %s: %v", cut, name, err)
 			}
 			opened := fs.Crash(fate)
