@@ -5,6 +5,7 @@ import (
 	"net/textproto"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/incoming-mx/incoming"
 	"github.com/incoming-mx/incoming/incomingtest"
@@ -22,7 +23,7 @@ func TestWhateverCallFailsTheReplySaysSo(t *testing.T) {
 			t.Parallel()
 			reply := map[error]string{queue.ErrNoSpace: "452 4.3.1", queue.ErrBusy: "451 4.3.0", queue.ErrSick: "451 4.3.0"}
 			sane := &world{t: t, journal: journal, mem: crashfs.New()}
-			if got := sane.sendFailing(func() { sane.fs.Reset() }); got[:3] != "250" {
+			if got, _ := sane.sendFailing(func() { sane.fs.Reset() }); got[:3] != "250" {
 				t.Fatal(got)
 			}
 			calls, failed := len(sane.fs.Calls()), 0
@@ -31,12 +32,15 @@ func TestWhateverCallFailsTheReplySaysSo(t *testing.T) {
 					for at := 1; at <= calls; at++ {
 						w := &world{t: t, journal: journal, mem: crashfs.New(), kept: map[queue.ID]string{}}
 						w.what = fmt.Sprintf("call %d fails by %v, onward %t", at, no, onward)
-						got := w.sendFailing(func() { w.arm(at, no, onward) })
+						got, step := w.sendFailing(func() { w.arm(at, no, onward) })
 						if hits := w.failed(); len(hits) > 0 {
 							w.what += fmt.Sprintf(" (%s)", hits[0])
 							failed++
 						}
 						want := reply[kindFor(no)]
+						if step == "" && kindFor(no) == queue.ErrSick {
+							want = "421 4.3.2"
+						}
 						if got[:3] != "250" && !strings.HasPrefix(got, want) {
 							w.errorf("the reply is %q, want %q or 250", got, want)
 						}
@@ -64,18 +68,21 @@ func TestWhateverCallFailsTheReplySaysSo(t *testing.T) {
 }
 
 // sendFailing sends a message to a server over a new spool, after arm, and returns
-// the last reply.
-func (w *world) sendFailing(arm func()) (reply string) {
+// the last reply, and to what: the banner is to nothing.
+func (w *world) sendFailing(arm func()) (reply, step string) {
 	w.open()
 	defer func() { w.must(w.q.Close()) }()
 	w.must(w.q.Pause(w.t.Context()))
 	srv := incomingtest.NewServer(w.t, incoming.Config{Queue: w.q})
 	defer func() { w.must(srv.Stop()) }()
+	w.q.space.mu.Lock()
+	w.q.space.asked = time.Time{} // so that the banner asks for free space, and not what comes a second later
+	w.q.space.mu.Unlock()
+	arm()
 	c, err := textproto.Dial("tcp", srv.Addr)
 	w.must(err)
 	defer c.Close()
-	arm()
-	for _, step := range []string{"", "EHLO x.example", "MAIL FROM:<a@x.example>", "RCPT TO:<b@y.example>", "DATA", letter + "."} {
+	for _, step = range []string{"", "EHLO x.example", "MAIL FROM:<a@x.example>", "RCPT TO:<b@y.example>", "DATA", letter + "."} {
 		if step != "" {
 			w.must(c.PrintfLine("%s", step))
 		}
@@ -90,5 +97,5 @@ func (w *world) sendFailing(arm func()) (reply string) {
 	if w.disarm != nil {
 		w.disarm()
 	}
-	return reply
+	return reply, step
 }
