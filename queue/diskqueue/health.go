@@ -169,11 +169,10 @@ const probeFile = ".probe"
 
 // works is nil when the storage does what a message needs of it, or is full.
 func (d *directory) works() error {
-	err := d.probe()
-	if err == nil || kindOf(err) != queue.ErrSick {
-		return nil
+	if err := d.probe(); kindOf(err) == queue.ErrSick {
+		return err
 	}
-	return err
+	return nil
 }
 
 func (d *directory) probe() error {

@@ -63,9 +63,6 @@ type spot struct {
 	metaSeg        *segment // nil: its meta is that of its own record
 	off, n         uint32
 	metaOff, metaN uint32
-	// doubted: it could not be read when it was to be moved, and is read whole
-	// when it is leased.
-	doubted bool
 }
 
 // journal is the tier of small messages: each is a record in a segment, beside
@@ -109,6 +106,10 @@ type journal struct {
 	stock  chan struct{}
 	hurry  chan struct{} // somebody waits for the one that is made
 	short  atomic.Bool   // the last one could not be made
+
+	// doubted is of *spot: what could not be read when it was to be moved, and is read
+	// whole when it is leased.
+	doubted sync.Map
 
 	frames sync.Pool // of *[]byte; records are read into them, and the meta of one to be written is put there
 
@@ -233,10 +234,13 @@ func (j *journal) commit(e *entry, r *record, b *body) error {
 
 // lease takes what it needs from memory when the message has just come in.
 func (j *journal) lease(e *entry) (*record, error) {
-	r, doubted := j.recall(e.id), j.isDoubted(e.spot)
-	if r == nil || doubted {
+	if _, doubted := j.doubted.LoadAndDelete(e.spot); doubted {
+		e.unverified = true
+	}
+	r := j.recall(e.id)
+	if r == nil || e.unverified {
 		var err error
-		if r, err = j.readChecked(e, e.unverified || doubted); err != nil {
+		if r, err = j.readChecked(e, e.unverified); err != nil {
 			return nil, err
 		}
 	}
@@ -427,12 +431,6 @@ func (j *journal) hold(sp *spot, meta bool) (seg *segment, off, n int64, err err
 	}
 	seg.mu.RLock()
 	return seg, off, n, nil
-}
-
-func (j *journal) isDoubted(sp *spot) bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return sp.doubted
 }
 
 // isUpdated reports whether the meta of a message is not in its own record.

@@ -100,31 +100,25 @@ func (j *journal) sort(l *loaded, lives []*segment, s *segment) ([]*segment, err
 	b := make([]byte, headersSize)
 	holes, err := s.salvage(b, 0)
 	if err != nil {
+		_ = j.files.close(s) // only read from
 		return nil, err
 	}
-	known := false
-	defer func() {
-		if !known {
-			_ = j.files.close(s) // only read from
-		}
-	}()
 	h, state := decodeHeaders(b)
 	if _, short := isBroken(holes); holes != nil && !short && state == headerFree {
 		state = headerBroken // nobody knows what it held
 	}
 	switch {
 	case state == headerLater:
-		return nil, errors.New("written by a later version than this one")
+		err = errors.New("written by a later version than this one")
 	case state == headerBroken || state == headerLive && (h.size < 2*firstRecord || h.size > mostSegment):
 		l.broken = append(l.broken, s.path)
 	case state == headerFree && st.Size() != j.segmentSize:
 		l.useless = append(l.useless, s.path)
 	case state == headerFree:
-		known = true
 		s.size = st.Size()
 		j.free = append(j.free, s)
+		return lives, nil
 	default:
-		known = true
 		s.size, s.seq, s.salt = h.size, h.seq, h.salt
 		j.seq = max(j.seq, s.seq)
 		j.lives[s] = struct{}{}
@@ -134,13 +128,14 @@ func (j *journal) sort(l *loaded, lives []*segment, s *segment) ([]*segment, err
 		}
 		return append(lives, s), nil
 	}
-	return lives, nil
+	_ = j.files.close(s) // likewise
+	return lives, err
 }
 
 // replay does what the records of a segment say.
 func (j *journal) replay(l *loaded, s *segment) error {
 	records, ok, err := s.readFooter()
-	if err != nil && kindOf(err) == queue.ErrBusy {
+	if kindOf(err) == queue.ErrBusy {
 		return err
 	}
 	if !ok { // or not to be read
@@ -332,19 +327,17 @@ func (j *journal) syncFree() error {
 // Since then the journal may have come to know more of it, such as a recipient
 // settled; and of what is to be set aside it has as much.
 func (r *recovery) dropStaged(j *journal, l *loaded, staged *entry) bool {
-	setAside := slices.ContainsFunc(l.bad, func(b badIn) bool { return b.name() == string(staged.id) && l.setsAside(b) })
-	if e := l.entries[staged.id]; e != nil && !setAside {
-		if _, err := j.readChecked(e, true); err != nil {
-			return r.passes(err) // else what can be read comes before it
-		}
+	if e := l.entries[staged.id]; e != nil {
 		what, err := r.compareWithJournal(j, e, staged)
-		if what == anotherMessage {
-			return false
-		}
-		if r.passes(err) {
+		switch {
+		case r.passes(err):
 			return true // and the spool is not opened
+		case what == unreadable, what == anotherMessage:
+			return false // what can be read comes before it
+		case err != nil:
+			r.report(inIncoming, string(staged.id), err)
 		}
-	} else if !setAside {
+	} else if !slices.ContainsFunc(l.bad, func(b badIn) bool { return b.name() == string(staged.id) && b.isLost() }) {
 		return false
 	}
 	r.report(inIncoming, string(staged.id), errors.New("the journal has the message; what was staged to bury it is removed"))
@@ -376,7 +369,7 @@ func (r *recovery) setBadAside(j *journal, l *loaded) {
 			r.report(inJournal, string(b.id), fmt.Errorf("a record at %d of %s is not whole, and is left out", b.off, filepath.Base(b.seg.path)))
 			continue
 		}
-		if !l.setsAside(b) {
+		if !b.isLost() {
 			continue
 		}
 		if err := r.setRecordAside(b); err != nil {
@@ -386,11 +379,9 @@ func (r *recovery) setBadAside(j *journal, l *loaded) {
 	}
 }
 
-// setsAside is whether what is not whole is to become a dead letter.
-func (l *loaded) setsAside(b badIn) bool {
+// isLost is whether what is not whole, and is nowhere else, is to become a dead letter.
+func (b *badIn) isLost() bool {
 	switch {
-	case l.entries[b.id] != nil: // it is here, whole
-		return false
 	case b.id != "" && b.kind != kindMessage: // of a message that is no more
 		return false
 	case b.blank && !b.durable: // what was never synced did not reach the disk: nobody was promised it
@@ -518,14 +509,17 @@ func (r *recovery) settleDouble(j *journal, e *entry, in []place) bool {
 		switch {
 		case r.passes(err):
 			continue // and the spool is not opened
-		case err != nil:
+		case what != unreadable && err != nil:
 			r.report(p, string(e.id), err)
 			r.renameDouble(p, string(e.id), journalDir) // whatever it is, it is not lost
 			continue
 		case what == anotherMessage:
 			r.renameDouble(p, string(e.id), journalDir)
 			continue
-		case what == sameMessage:
+		case what == unreadable, what == sameMessage:
+			if err != nil {
+				r.report(inJournal, string(e.id), err)
+			}
 			r.report(inJournal, string(e.id), fmt.Errorf("the same message lies in %s/; this copy is removed", p.dir()))
 			if err := j.remove(e); err != nil {
 				r.report(inJournal, string(e.id), err)
@@ -548,11 +542,12 @@ const (
 	notWhole double = iota
 	sameMessage
 	anotherMessage
+	unreadable // what the journal has; the error is why
 )
 
 // compareWithJournal holds a directory against the message of its ID in the
-// journal. What the journal cannot read is no better than what is broken. The
-// error is that of a directory that cannot be read, or the process's own.
+// journal. With unreadable the error is that of the journal, else that of a directory
+// that cannot be read.
 func (r *recovery) compareWithJournal(j *journal, e, d *entry) (double, error) {
 	if d.place() == inDead {
 		n, err := r.d.readNote(d)
@@ -564,11 +559,8 @@ func (r *recovery) compareWithJournal(j *journal, e, d *entry) (double, error) {
 		}
 	}
 	rec, err := j.readChecked(e, true)
-	if kindOf(err) == queue.ErrBusy {
-		return notWhole, err
-	}
 	if err != nil {
-		return sameMessage, nil
+		return unreadable, err
 	}
 	other, err := r.d.read(d)
 	if err == nil {

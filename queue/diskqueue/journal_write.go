@@ -774,12 +774,12 @@ func (j *journal) relieve() {
 	least := j.first()
 	if least == nil {
 		for s := range j.lives {
-			if s != j.active && !s.stuck && !s.unsaved && s.weight() > 0 && (least == nil || s.weight() < least.weight()) {
+			if s != j.active && !s.stays() && s.weight() > 0 && (least == nil || s.weight() < least.weight()) {
 				least = s
 			}
 		}
 	}
-	if least == nil || least.stuck || least.unsaved || least.weight() == 0 || time.Now().Before(least.notBefore) {
+	if least == nil || least.stays() || least.weight() == 0 || time.Now().Before(least.notBefore) {
 		return
 	}
 	room := int64(0)
@@ -876,9 +876,7 @@ func (j *journal) move() {
 			err = unread
 		case unread != nil: // it stays, and the others go
 			s.stuck = true
-			j.mu.Lock()
-			sp.doubted = true
-			j.mu.Unlock()
+			j.doubted.Store(sp, nil)
 			j.distrust(sp, unread)
 		case q != nil:
 			n += frameLen(q.id, int64(len(q.meta)), q.textLen())

@@ -79,9 +79,7 @@ func Open(dir string, o *Options) (*Queue, error) {
 	}
 	q := newQueue(dir, opts, lock)
 	if err := q.start(); err != nil {
-		q.end()
-		q.journal.close()
-		return nil, fmt.Errorf("diskqueue: open %s: %w", dir, errors.Join(err, lock.Close()))
+		return nil, fmt.Errorf("diskqueue: open %s: %w", dir, errors.Join(err, q.Close()))
 	}
 	return q, nil
 }
@@ -330,23 +328,15 @@ func (q *Queue) Close() error {
 	defer close(q.shut)
 
 	q.schedule.shut()
-	q.end()
-	q.abandon()
-	q.disk.trash.close()
-	q.journal.close()
-	return q.lock.Close()
-}
-
-// end has what works on the disk end, and waits for it.
-func (q *Queue) end() {
-	q.gate.Lock()
-	q.closed = true // nothing enters any more
-	q.gate.Unlock()
 	q.health.mu.Lock()
 	q.cancel()
 	q.health.mu.Unlock()
 	q.working.Wait()
 	q.background.Wait()
+	q.abandon()
+	q.disk.trash.close()
+	q.journal.close()
+	return q.lock.Close()
 }
 
 // abandon ends the drafts and leases that are still out.

@@ -396,10 +396,7 @@ func TestATornRecordIsSetAsideOnceThoughItsBurialWasCutShort(t *testing.T) {
 	w := newWorld(t, "a torn record", true)
 	w.put(1)
 	torn := w.put(2)
-	e, ok := w.q.schedule.find(torn)
-	if !ok {
-		t.Fatal("not found")
-	}
+	e := w.find(torn)
 	path, at, life := e.spot.seg.path, int64(e.spot.off), e.spot.seg.seq
 	w.put(3)
 	left := w.mem.Crash(crashfs.Kept)
@@ -431,10 +428,7 @@ func failedBurial(t *testing.T) (w *world, id queue.ID) {
 	ctx := context.Background()
 	w = newWorld(t, "a failed burial", true)
 	id = w.put(1)
-	e, ok := w.q.schedule.find(id)
-	if !ok {
-		t.Fatal("not found")
-	}
+	e := w.find(id)
 	before, err := w.q.journal.read(&e)
 	w.must(err)
 	meta, err := before.encode()
@@ -452,11 +446,26 @@ func failedBurial(t *testing.T) (w *world, id queue.ID) {
 	return w, id
 }
 
+// offersOnly checks that a message is the only one and is offered to those, and closes
+// the spool.
+func (w *world) offersOnly(when string, id queue.ID, to ...string) {
+	w.t.Helper()
+	l, err := w.lease(time.Minute)
+	w.must(err)
+	if got := l.Message().Envelope.Addresses(); l.Message().ID != id || !slices.Equal(got, to) {
+		w.t.Errorf("%s: %s is offered to %v", when, l.Message().ID, got)
+	}
+	if d := w.q.Depth(); d.Live() != 1 || d.Dead != 0 {
+		w.t.Errorf("%s: %+v", when, d)
+	}
+	w.must(l.Release(context.Background()))
+	w.must(w.q.Close())
+}
+
 // TestWhatAFailedBurialLeftDoesNotUndoWhatTheJournalKnows, nor does it when the power
 // goes while that is sorted out.
 func TestWhatAFailedBurialLeftDoesNotUndoWhatTheJournalKnows(t *testing.T) {
 	t.Parallel()
-	ctx := context.Background()
 	w, id := failedBurial(t)
 	left := w.mem
 
@@ -472,16 +481,7 @@ func TestWhatAFailedBurialLeftDoesNotUndoWhatTheJournalKnows(t *testing.T) {
 			}
 			w.mem = w.mem.Crash(fate)
 			w.open()
-			l, err := w.lease(time.Minute)
-			w.must(err)
-			if to := l.Message().Envelope.Addresses(); l.Message().ID != id || !slices.Equal(to, []string{"b@y.example"}) {
-				t.Errorf("cut after change %d, %s: %s is offered to %v", cut, name, l.Message().ID, to)
-			}
-			if d := w.q.Depth(); d.Live() != 1 || d.Dead != 0 {
-				t.Errorf("cut after change %d, %s: %+v", cut, name, d)
-			}
-			w.must(l.Release(ctx))
-			w.must(w.q.Close())
+			w.offersOnly(fmt.Sprintf("cut after change %d, %s", cut, name), id, "b@y.example")
 		}
 	}
 }

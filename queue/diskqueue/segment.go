@@ -159,6 +159,9 @@ func (s *segment) room(id queue.ID, n int64) bool {
 	return s.off+aligned(n)+s.footer+footedLen(id)+trailerSize <= s.size
 }
 
+// stays is whether the segment cannot be emptied.
+func (s *segment) stays() bool { return s.stuck || s.unsaved }
+
 func (s *segment) markCopied(off uint32) {
 	if s.copied == nil {
 		s.copied = make(map[uint32]bool)

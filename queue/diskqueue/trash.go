@@ -52,8 +52,12 @@ func (t *trash) start() {
 	go t.run()
 }
 
-// close removes what is left and ends the goroutine.
+// close removes what is left and ends the goroutine. To close what was never
+// started does nothing.
 func (t *trash) close() {
+	if t.done == nil {
+		return
+	}
 	t.mu.Lock()
 	t.closing = true
 	t.wake.Signal()

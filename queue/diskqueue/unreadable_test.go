@@ -18,13 +18,20 @@ import (
 	"github.com/incoming-mx/incoming/queue"
 )
 
-// spotOf is where a message lies in the journal.
-func (w *world) spotOf(id queue.ID) spot {
+// find is what memory holds of a message.
+func (w *world) find(id queue.ID) entry {
 	w.t.Helper()
 	e, ok := w.q.schedule.find(id)
 	if !ok {
 		w.t.Fatalf("%s: %s is not found", w.what, id)
 	}
+	return e
+}
+
+// spotOf is where a message lies in the journal.
+func (w *world) spotOf(id queue.ID) spot {
+	w.t.Helper()
+	e := w.find(id)
 	w.q.journal.mu.Lock()
 	defer w.q.journal.mu.Unlock()
 	return *e.spot
@@ -104,8 +111,8 @@ func TestADamagedMessageIsNotDeliveredAgain(t *testing.T) {
 		id := w.put(0)
 		l, err := w.lease(time.Minute)
 		w.must(err)
-		at := w.spotOf(id)
-		w.damage(at)
+		e := w.find(id)
+		w.damage(w.spotOf(id))
 		w.must(w.fill(60))
 		for range 60 { // so that its segment is emptied
 			l, err := w.lease(time.Minute)
@@ -114,7 +121,7 @@ func TestADamagedMessageIsNotDeliveredAgain(t *testing.T) {
 		}
 		time.Sleep(3 * syncWithin)
 		synctest.Wait()
-		if !w.spotOf(id).doubted {
+		if _, doubted := w.q.journal.doubted.Load(e.spot); !doubted {
 			t.Fatal("nobody tried to move the message")
 		}
 		w.must(l.Retry(ctx, time.Time{}, io.ErrUnexpectedEOF))
@@ -180,11 +187,10 @@ func TestADamagedRecordComesBeforeWhatItsBurialLeft(t *testing.T) {
 			w.target = w.put(1)
 			at := w.spotOf(w.target)
 			w.put(2)
-			if left := w.mem.Crash(crashfs.Kept); !sealed {
-				w.must(w.q.Close())
+			left := w.mem.Crash(crashfs.Kept)
+			w.must(w.q.Close())
+			if !sealed {
 				w.mem = left
-			} else {
-				w.must(w.q.Close())
 			}
 			w.damage(at)
 			w.must(w.mem.Mkdir(worldSpool + "/incoming/" + string(w.target)))
@@ -209,7 +215,6 @@ func TestADamagedRecordComesBeforeWhatItsBurialLeft(t *testing.T) {
 // for the later state when the process lacked what it takes to look at the journal.
 func TestAPassingErrorDecidesNothingOfWhatABurialLeft(t *testing.T) {
 	t.Parallel()
-	ctx := context.Background()
 	w, id := failedBurial(t)
 	left, failed := w.mem, 0
 	for _, part := range []string{".seg", "incoming/" + string(id)} {
@@ -237,16 +242,7 @@ func TestAPassingErrorDecidesNothingOfWhatABurialLeft(t *testing.T) {
 				w.must(w.q.Close())
 				continue
 			}
-			l, err := w.lease(time.Minute)
-			w.must(err)
-			if to := l.Message().Envelope.Addresses(); l.Message().ID != id || !slices.Equal(to, []string{"b@y.example"}) {
-				t.Errorf("%s %d: %s is offered to %v", part, nth, l.Message().ID, to)
-			}
-			if d := w.q.Depth(); d.Live() != 1 || d.Dead != 0 {
-				t.Errorf("%s %d: %+v", part, nth, d)
-			}
-			w.must(l.Release(ctx))
-			w.must(w.q.Close())
+			w.offersOnly(fmt.Sprintf("%s %d", part, nth), id, "b@y.example")
 		}
 	}
 	if failed < 10 {
@@ -300,14 +296,7 @@ func TestADeliveryThatEndedCountsNoAttempt(t *testing.T) {
 					if w.q.journal.did.emptied == 0 {
 						t.Error("no segment was emptied")
 					}
-					for range 3 {
-						w.must(w.q.Close())
-						w.open()
-						if got := w.get(id); got.Attempts != want || got.State != queue.StateReady {
-							t.Errorf("%d attempts in place of %d, %s", got.Attempts, want, got.State)
-						}
-					}
-					w.must(w.q.Close())
+					w.keepsAttempts(id, want)
 				})
 			})
 		}
@@ -330,14 +319,10 @@ func TestADeliveryWhoseEndFailedCountsNoAttempt(t *testing.T) {
 		}
 		w.disarm()
 		time.Sleep(2 * probeEvery)
-		for range 2 {
-			if got := w.get(id); got.Attempts != 0 {
-				t.Errorf("%d attempts", got.Attempts)
-			}
-			w.must(w.q.Close())
-			w.open()
+		if got := w.get(id); got.Attempts != 0 {
+			t.Errorf("%d attempts", got.Attempts)
 		}
-		w.must(w.q.Close())
+		w.keepsAttempts(id, 0)
 	})
 }
 
@@ -362,13 +347,22 @@ func TestADeliveryThatEndsAtOnceCountsNoAttempt(t *testing.T) {
 		w.must(l.Release(t.Context()))
 		close(held)
 		synctest.Wait()
+		w.keepsAttempts(id, 0)
+	})
+}
+
+// keepsAttempts closes the spool and opens it again, some times: a message is ready
+// and has so many attempts. It leaves the spool closed.
+func (w *world) keepsAttempts(id queue.ID, want int) {
+	w.t.Helper()
+	for range 3 {
 		w.must(w.q.Close())
 		w.open()
-		if got := w.get(id); got.Attempts != 0 {
-			t.Errorf("%d attempts", got.Attempts)
+		if got := w.get(id); got.Attempts != want || got.State != queue.StateReady {
+			w.errorf("%d attempts in place of %d, %s", got.Attempts, want, got.State)
 		}
-		w.must(w.q.Close())
-	})
+	}
+	w.must(w.q.Close())
 }
 
 func (w *world) get(id queue.ID) queue.Entry {
