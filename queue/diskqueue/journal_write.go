@@ -512,9 +512,9 @@ func (j *journal) rotate(mayFail bool) error {
 	if err != nil {
 		return err
 	}
-	records := 0 // the next segment is likely to have about as many
+	var records []footed
 	if j.active != nil {
-		records = len(j.active.records)
+		records = j.active.records
 	}
 	if j.flush(true) && j.active != nil {
 		if err := j.active.seal(!j.noSync); err != nil { // it is read as a whole, then
@@ -530,7 +530,9 @@ func (j *journal) rotate(mayFail bool) error {
 		j.files.pin(nil)
 		return err
 	}
-	next.records = make([]footed, 0, records)
+	if cap(records) <= 2*len(records) { // the next segment is likely to have about as many
+		next.records = records[:0]
+	}
 	j.lives[next] = struct{}{}
 	j.active = next
 	return nil

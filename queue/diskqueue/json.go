@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -72,6 +73,25 @@ func (t *text) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// count is a number that may be missing; then it is null. (A pointer would put all
+// of a metaJSON on the heap.)
+type count struct {
+	n     int64
+	known bool
+}
+
+func (c count) MarshalJSON() ([]byte, error) {
+	if !c.known {
+		return []byte("null"), nil
+	}
+	return strconv.AppendInt(nil, c.n, 10), nil
+}
+
+func (c *count) UnmarshalJSON(b []byte) error {
+	c.known = string(b) != "null"
+	return json.Unmarshal(b, &c.n)
+}
+
 // stamp is how times are written: to the millisecond, in UTC.
 const stamp = "2006-01-02T15:04:05.000Z"
 
@@ -122,9 +142,6 @@ func marshal(v any, extra map[string]rawJSON) ([]byte, error) {
 // unmarshalMeta reads what we write at one go; for anything else it takes the
 // object apart and keeps of it what can be understood.
 func unmarshalMeta(b []byte) (*metaJSON, map[string]rawJSON, error) {
-	if m, ok := scanMeta(b); ok {
-		return m, nil, nil
-	}
 	if !bytes.HasPrefix(bytes.TrimLeft(b, " \t\r\n"), []byte("{")) {
 		return nil, nil, errors.New("no JSON object")
 	}

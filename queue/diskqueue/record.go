@@ -127,7 +127,7 @@ type metaJSON struct {
 	DSN         *dsnJSON           `json:"dsn,omitempty"`
 	ReceivedAt  text               `json:"received_at"`
 	RequeuedAt  text               `json:"requeued_at,omitempty"`
-	Size        *int64             `json:"size"`
+	Size        count              `json:"size"`
 	CRC32C      text               `json:"crc32c,omitempty"`
 	Attempts    int                `json:"attempts"`
 	NextAttempt text               `json:"next_attempt,omitempty"`
@@ -189,7 +189,7 @@ func (r *record) meta() *metaJSON {
 		m.Settled = append(m.Settled, outcomeJSON{text(o.Recipient), text(o.Rejected)})
 	}
 	if r.hasSize {
-		m.Size = &r.Size
+		m.Size = count{r.Size, true}
 	}
 	if r.hasCRC {
 		m.CRC32C = text(fmt.Sprintf("%08x", r.crc))
@@ -294,10 +294,19 @@ func (r *record) dsn() *dsnJSON {
 // from a format later than ours, is an error: what is missing or makes no
 // sense is left out, and it is for the caller to see what then is missing.
 func decode(id queue.ID, b []byte) (*record, error) {
-	m, extra, err := unmarshalMeta(b)
+	var m metaJSON // not on the heap: every lease from the disk comes by here
+	if scanMeta(b, &m) {
+		return m.record(id, nil)
+	}
+	long, extra, err := unmarshalMeta(b)
 	if err != nil {
 		return nil, fmt.Errorf("meta.json is not readable: %w", err)
 	}
+	return long.record(id, extra)
+}
+
+// record is what m says, and keys of others.
+func (m *metaJSON) record(id queue.ID, extra map[string]rawJSON) (*record, error) {
 	if m.Format > format {
 		return nil, fmt.Errorf("meta.json has format %d, this version knows up to %d", m.Format, format)
 	}
@@ -342,8 +351,8 @@ func decode(id queue.ID, b []byte) (*record, error) {
 }
 
 func (r *record) decodeSize(m *metaJSON) {
-	if m.Size != nil && *m.Size >= 0 {
-		r.Size, r.hasSize = *m.Size, true
+	if m.Size.known && m.Size.n >= 0 {
+		r.Size, r.hasSize = m.Size.n, true
 	}
 	if crc, err := strconv.ParseUint(string(m.CRC32C), 16, 32); err == nil {
 		r.crc, r.hasCRC = uint32(crc), true

@@ -2,6 +2,7 @@ package diskqueue
 
 import (
 	"bytes"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -14,11 +15,10 @@ type metaScanner struct {
 	ok bool
 }
 
-// scanMeta is unmarshalMeta for what most messages have; false for anything
-// else.
-func scanMeta(b []byte) (*metaJSON, bool) {
+// scanMeta is unmarshalMeta for what most messages have, into an empty m; false for
+// anything else, which leaves m as it happens to be.
+func scanMeta(b []byte, m *metaJSON) bool {
 	s := &metaScanner{b: b, ok: true}
-	m := new(metaJSON)
 	s.expect(`{"format":1,"id":`)
 	m.ID = s.text()
 	s.expect(`,"mail_from":`)
@@ -36,8 +36,7 @@ func scanMeta(b []byte) (*metaJSON, bool) {
 	m.ReceivedAt = s.text()
 	m.RequeuedAt = s.optional(`,"requeued_at":`)
 	s.expect(`,"size":`)
-	size := s.number()
-	m.Size = &size
+	m.Size = count{s.number(), true}
 	s.expect(`,"crc32c":`)
 	m.CRC32C = s.text()
 	s.expect(`,"attempts":`)
@@ -51,7 +50,7 @@ func scanMeta(b []byte) (*metaJSON, bool) {
 	m.Hello = s.optional(`,"hello":`)
 	s.expect("}\n")
 	m.Format = 1
-	return m, s.ok && len(s.b) == 0
+	return s.ok && len(s.b) == 0
 }
 
 // skip reads a word if it comes next.
@@ -105,12 +104,13 @@ func (s *metaScanner) quoted() text {
 		s.ok = s.ok && !hasControl(t)
 		return t
 	}
-	var t []byte
+	var t strings.Builder
+	t.Grow(closing(s.b))
 	for i := 0; i < len(s.b); i++ {
 		switch c := s.b[i]; c {
 		case '"':
 			s.b = s.b[i+1:]
-			return text(t)
+			return text(t.String())
 		case '\\':
 			i++
 			if i == len(s.b) {
@@ -121,14 +121,27 @@ func (s *metaScanner) quoted() text {
 				s.ok = false
 				return ""
 			}
-			t = append(t, "\r\n\t\"\\"[j])
+			t.WriteByte("\r\n\t\"\\"[j])
 		default:
 			s.ok = s.ok && c >= ' '
-			t = append(t, c)
+			t.WriteByte(c)
 		}
 	}
 	s.ok = false
 	return ""
+}
+
+// closing is where the string ends that b begins in; its length if it does not.
+func closing(b []byte) int {
+	for i := 0; i < len(b); i++ {
+		switch b[i] {
+		case '"':
+			return i
+		case '\\':
+			i++
+		}
+	}
+	return len(b)
 }
 
 func hasControl(t text) bool {

@@ -189,7 +189,7 @@ func spoolIsMeasured(t *testing.T, withJournal string) {
 		t.Errorf("weighed %+v", f)
 	}
 	f = work("measure", "20000000")
-	if f.Depth != 150 || f.Opening <= 0 || f.Commits <= 0 || f.Leases <= 0 {
+	if f.Depth != 150 || f.Opening <= 0 || f.Opened <= 0 || f.Commits <= 0 || f.Leases <= 0 {
 		t.Errorf("measured %+v", f)
 	}
 }

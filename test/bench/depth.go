@@ -25,12 +25,15 @@ func depths(ctx context.Context, b *bench) (section, error) {
 	s := section{
 		title: "Depth of the queue",
 		text: fmt.Sprintf("Package diskqueue alone, each time in a process of its own: 20 goroutines commit messages of %d octets for %s, "+
-			"then 16 lease and acknowledge the oldest for as long. The filled spool is filled without syncs, before each of its turns, and measured in turns with a new, empty one; "+
+			"then 16 lease and acknowledge the oldest for as long. Commits are counted from the end of one cycle of Go's garbage collector to that of another, "+
+			"so that each pays its part of one; beside them those before, from opening to the end of the first cycle: a heap that has just been filled grows, "+
+			"and the system has to fetch each page of memory that is touched for the first time. "+
+			"The filled spool is filled without syncs, before its first turn and up again before the others, and measured in turns with a new, empty one; "+
 			"%s. Opening is the longest of the rounds' and of one before them, after the kernel has dropped what it had read of the spool's files. Memory is "+
 			"what is resident after that one and a collection, less the same of an empty spool, divided by the messages; beside it what of that "+
 			"Go's heap holds alive. With directories the spool is filled with a %dth of the messages.", queued, b.length, plural(b.rounds, "round"), directoryShare),
 	}
-	t := table{header: []string{"", "depth", "commits/s", "leases/s", "opening", "memory a message", "heap"}}
+	t := table{header: []string{"", "depth", "just opened: commits/s", "commits/s", "leases/s", "opening", "memory a message", "heap"}}
 	var all [2]depthFigures
 	for i, l := range []layout{journal, directories} {
 		depth := b.depth
@@ -88,8 +91,8 @@ func (b *bench) depthTurns(ctx context.Context, l layout, depth int) (turns []de
 		if err != nil {
 			return nil, weighed, err
 		}
-		b.progress("round %d, depth: %s: %.0f and %.0f commits/s, %.0f and %.0f leases/s, opened in %s", round+1, l.name,
-			t.empty.Commits, t.filled.Commits, t.empty.Leases, t.filled.Leases, t.filled.Opening)
+		b.progress("round %d, depth: %s: %.0f and %.0f commits/s (%.0f and %.0f just opened), %.0f and %.0f leases/s, opened in %s", round+1, l.name,
+			t.empty.Commits, t.filled.Commits, t.empty.Opened, t.filled.Opened, t.empty.Leases, t.filled.Leases, t.filled.Opening)
 		turns = append(turns, t)
 	}
 	return turns, weighed, nil
@@ -175,12 +178,14 @@ func depthRows(name string, turns []depthTurn, f depthFigures) [][]string {
 	return [][]string{
 		{
 			name, of(func(t depthTurn) float64 { return float64(t.empty.Depth) }, "%.0f"),
+			of(func(t depthTurn) float64 { return t.empty.Opened }, "%.0f"),
 			of(func(t depthTurn) float64 { return t.empty.Commits }, "%.0f"),
 			of(func(t depthTurn) float64 { return t.empty.Leases }, "%.0f"),
 			of(func(t depthTurn) float64 { return t.empty.Opening.Seconds() }, "%.3f") + " s",
 		},
 		{
 			name, of(func(t depthTurn) float64 { return float64(t.filled.Depth) }, "%.0f"),
+			of(func(t depthTurn) float64 { return t.filled.Opened }, "%.0f"),
 			of(func(t depthTurn) float64 { return t.filled.Commits }, "%.0f"),
 			of(func(t depthTurn) float64 { return t.filled.Leases }, "%.0f"),
 			fmt.Sprintf("%.2f s", f.opening[0]),

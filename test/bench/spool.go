@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -32,14 +33,16 @@ type found struct {
 	Opening  time.Duration // how long it took
 	Resident int64         // memory of the process then; by weigh alone
 	Heap     uint64        // of it, what Go's heap holds alive; likewise
-	Commits  float64       // a second; by measure alone
+	Opened   float64       // commits a second just after opening; by measure alone
+	Commits  float64       // commits a second later; likewise
 	Leases   float64       // a second; likewise
 }
 
 // workSpool is such a process: ACTION DIR JOURNAL AMOUNT, where ACTION is
 //
 //	fill     it up to so many messages, without syncs
-//	measure  it: open, commit and lease, each for so many nanoseconds
+//	measure  it: open, commit and lease, each for so many nanoseconds at least, and
+//	         leave it no fuller than it was
 //	weigh    it: open it, after the kernel has forgotten what it read of it, and
 //	         collect what that left
 //
@@ -90,29 +93,30 @@ func fill(ctx context.Context, dir string, o *diskqueue.Options, messages int) e
 	return err
 }
 
+// measureSpool commits until the garbage collector has come round once, and only
+// then measures, from the end of one of its cycles to that of another: a heap that
+// has just been filled grows for seconds into memory that the process has not
+// touched yet, which the system has to fetch for it, and that is over when the
+// first cycle is; and what a cycle costs is shared by all the commits that made it
+// necessary.
 func measureSpool(ctx context.Context, dir string, o *diskqueue.Options, length time.Duration) (f found, err error) {
 	q, f, err := openSpool(dir, o)
 	if err != nil {
 		return f, err
 	}
 	defer func() { err = errors.Join(err, q.Close()) }()
-	text := message(queued)
-	for _, d := range []time.Duration{length / 4, length} { // the first to warm it
-		end := time.Now().Add(d)
-		if f.Commits, err = together(20, func() (bool, error) {
-			if time.Now().After(end) {
-				return false, nil
-			}
-			return true, commit(ctx, q, text)
-		}); err != nil {
-			return f, err
-		}
+	if f.Opened, err = accept(ctx, q, length/4); err != nil {
+		return f, err
+	}
+	if f.Commits, err = accept(ctx, q, length); err != nil {
+		return f, err
 	}
 	end := time.Now().Add(length)
 	var taken atomic.Int64
-	most := int64(q.Depth().Ready)
+	there := int64(q.Depth().Ready)
+	more := there - int64(f.Depth)
 	f.Leases, err = together(16, func() (bool, error) {
-		if taken.Add(1) > most || time.Now().After(end) {
+		if n := taken.Add(1); n > there || n > more && time.Now().After(end) {
 			return false, nil
 		}
 		l, err := q.Lease(ctx)
@@ -122,6 +126,52 @@ func measureSpool(ctx context.Context, dir string, o *diskqueue.Options, length 
 		return true, l.Ack(ctx)
 	})
 	return f, err
+}
+
+// accept commits messages for so long, and on until the garbage collector has
+// ended a cycle after that, and returns how many it were a second.
+func accept(ctx context.Context, q queue.Queue, length time.Duration) (float64, error) {
+	var over atomic.Bool
+	ended := make(chan struct{})
+	defer func() { <-ended }()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		defer close(ended)
+		defer over.Store(true)
+		if !pause(ctx, length) {
+			return
+		}
+		for before := collections(); collections() == before; {
+			if !pause(ctx, time.Millisecond) {
+				return
+			}
+		}
+	}()
+	text := message(queued)
+	return together(20, func() (bool, error) {
+		if over.Load() {
+			return false, nil
+		}
+		return true, commit(ctx, q, text)
+	})
+}
+
+// pause reports whether ctx is still alive after it.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// collections is how many cycles of the garbage collector have ended.
+func collections() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/cycles/total:gc-cycles"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
 }
 
 // openSpool opens a spool and says what that took.
