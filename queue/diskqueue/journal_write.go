@@ -70,9 +70,6 @@ func (j *journal) take() (batch []*request, last bool) {
 	j.reqMu.Lock()
 	defer j.reqMu.Unlock()
 	for len(j.pending) == 0 && !j.closing && !j.syncDue && j.moving == nil {
-		if cap(j.buf) > mostKept { // a burst is over
-			j.buf, j.batch, j.taken, j.pending = nil, nil, nil, nil
-		}
 		j.asked.Wait()
 	}
 	// Who can run now asks first, so that more share a sync: with 20 and with
