@@ -46,7 +46,8 @@ type Config struct {
 	// closes it after Run has returned.
 	Queue queue.Queue
 
-	// Adapter takes the messages; nil leaves them in the queue.
+	// Adapter takes the messages; nil leaves them in the queue. One that is to be
+	// closed is closed by the caller, after Run has returned.
 	Adapter Adapter
 
 	// Delivery is how messages are handed to Adapter.
@@ -149,7 +150,7 @@ type Limits struct {
 	Errors            int            // (10) since the last accepted message; past it 421
 	RefusedRecipients int            // (100) without an accepted one; past it 421 4.7.0
 	SessionSize       int64          // (4 GiB) octets from one connection, looked at between transactions; past it 421 4.7.0
-	CommandLine       int            // (4096) octets; past it 500 5.5.2, the third time closes
+	CommandLine       int            // (4096) octets, at most 1 MiB, which negative is too; past it 500 5.5.2, the third time closes
 	Header            int64          // (256 KiB) octets of header; past it 554 5.6.0
 	HeaderFields      int            // (1000); past it 554 5.6.0
 	Received          int            // (100) Received fields; past it 554 5.4.6

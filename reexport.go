@@ -7,7 +7,7 @@ import (
 )
 
 // Reject is an Adapter's verdict: no, for good. The message becomes a dead
-// letter; its sender is not told. See delivery.Reject.
+// letter; its sender is not told, unless he waits. See delivery.Reject.
 func Reject(err error) error { return delivery.Reject(err) }
 
 // RetryAfter is an Adapter's verdict: again after d; 0 or less is by the

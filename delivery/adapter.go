@@ -18,8 +18,8 @@ import (
 //
 //   - nil: every recipient in m.Envelope.RcptTo was delivered;
 //   - Reject(err): no, for good: the message becomes a dead letter. The sender
-//     is not told: whoever must say no to the sender does it in a policy at
-//     StageMessage, before commit;
+//     is not told, unless he waits (see Acceptance): whoever must say no to the
+//     sender does it in a policy at StageMessage, before commit, or so;
 //   - RetryAfter(d, err): again after d (0 or less: by the back-off);
 //   - Postpone(d, err): nothing was tried; again after d, at no attempt's cost;
 //   - PerRecipient(results): a verdict for each recipient;

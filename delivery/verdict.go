@@ -19,7 +19,7 @@ func (e *RejectError) Unwrap() error { return e.Err }
 
 // Reject says no for good: the message, or in PerRecipient the recipient, is not
 // offered again, and the message becomes a dead letter once nobody is owed. The
-// sender is not told. A nil err is replaced by "rejected", so that it is a
+// sender is not told, unless he waits: see Acceptance. A nil err is replaced by "rejected", so that it is a
 // refusal all the same.
 func Reject(err error) error {
 	if err == nil {

@@ -81,7 +81,7 @@ type Limits struct {
 	Commands          int   // (1000) since the last accepted message
 	Errors            int   // (10) replies of 500-504 and 555 since the last accepted message
 	RefusedRecipients int   // (100) refused RCPTs without an accepted one
-	CommandLine       int   // (4096) octets of a command line, its line end included
+	CommandLine       int   // (4096) octets of a command line, its line end included; at most 1 MiB, which negative is too
 	SessionSize       int64 // (4 GiB) octets the peer may send, TLS's own left out; looked at between transactions
 }
 

@@ -21,7 +21,7 @@ func (f *configFlags) register(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.SortFlags = false
 	fs.StringVar(&f.file, "config", "", "TOML `FILE` to read; flags win over it")
-	fs.StringArrayVar(&f.listen, "listen", nil, "`ADDR` to listen on, repeatable (default 127.0.0.1:2525)")
+	fs.StringArrayVar(&f.listen, "listen", nil, "`ADDR` to listen on, or unix:PATH or systemd:NAME, repeatable; in place of all listeners of the file, and without TLS (default 127.0.0.1:2525)")
 	fs.StringVar(&f.hostname, "hostname", "", "our `NAME` in the banner and in Received (default: the machine's)")
 	fs.StringVar(&f.spool, "spool", "", "`DIR` of the spool (default incoming-data/spool)")
 	fs.StringVar(&f.deliver, "deliver", "", "`WHERE` to: maildir:DIR, https://…, http://…, command:PROG ARGS, lmtp:HOST:PORT, smtp:HOST:PORT, s3:BUCKET, discard, none (default maildir:incoming-data/mail)")

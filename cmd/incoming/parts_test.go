@@ -140,7 +140,7 @@ func TestAReloadNamesEveryFileThatItReads(t *testing.T) {
 	for _, s := range []string{
 		"domains=example.org", "delivery.to=discard", "webhook.secret_file=hook.secret", "s3.endpoint=http://127.0.0.1:1", "s3.access_key=a",
 		"s3.secret_key_file=s3.secret", "http_policy.url=http://127.0.0.1:1", "http_policy.secret_file=policy.secret",
-		"minted.key_file=minted.keys", `minted.routes=["tickets"]`, "access_list.file=access",
+		"minted.key_file=minted.keys", `minted.routes=["tickets"]`, "access_list.file=access", "relay.tls_ca=inner.pem",
 	} {
 		if err := cfg.Set(s); err != nil {
 			t.Fatal(err)
@@ -151,7 +151,8 @@ func TestAReloadNamesEveryFileThatItReads(t *testing.T) {
 	if got := slices.Sorted(slices.Values(d.files(cfg))); !slices.Equal(got, slices.Sorted(slices.Values(always))) {
 		t.Errorf("%q", got)
 	}
-	for target, more := range map[string][]string{"http://127.0.0.1:1": {"hook.secret"}, "s3:bucket": {"s3.secret"}} {
+	for target, more := range map[string][]string{"http://127.0.0.1:1": {"hook.secret"}, "s3:bucket": {"s3.secret"},
+		"smtp:mail.example:25": {"inner.pem"}, "lmtp:mail.example:24": {"inner.pem"}} {
 		var to config.Target
 		if err := to.UnmarshalText([]byte(target)); err != nil {
 			t.Fatal(err)

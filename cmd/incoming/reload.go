@@ -95,6 +95,9 @@ func (d *daemon) files(cfg *config.Config) []string {
 		if to.Kind == config.ToS3 {
 			add(cfg.S3.SecretKeyFile)
 		}
+		if to.Kind == config.ToSMTP || to.Kind == config.ToLMTP {
+			add(cfg.Relay.TLSCA)
+		}
 	}
 	if cfg.HTTPPolicy.URL != "" {
 		add(cfg.HTTPPolicy.SecretFile)

@@ -32,7 +32,8 @@ type Route struct {
 	To []Destination
 
 	// Backoff and BackoffCap are the waits after failed attempts, as in
-	// delivery.Config; 0 is the pool's, negative none.
+	// delivery.Config. Backoff 0 is the pool's waits, whatever BackoffCap says, and
+	// negative none; BackoffCap 0 is 10 min, and negative none.
 	Backoff, BackoffCap time.Duration
 	// GiveUp and MaxAttempts make who is still owed a dead letter, of the kind
 	// spent: at that age, or after that many failed attempts of the message, those

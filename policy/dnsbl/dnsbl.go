@@ -47,7 +47,7 @@ type Options struct {
 	// link-local addresses never are.
 	Exempt []netip.Prefix
 	// Timeout (5 s) is for all lists about one client; who has not answered by
-	// then has not listed it.
+	// then has not listed it. 0 or less is the default.
 	Timeout time.Duration
 	// OnZone is told when a zone was tested for the first time, and when it was
 	// switched off, with why, or, with nil, is in use again; nil logs a warning
@@ -79,7 +79,7 @@ type lists struct {
 // the first. A question without an answer is a failure (policy.Failed), and mail goes
 // on.
 //
-// It is an error when a zone is no domain, is named twice, or has no codes. A chain
+// r is required. It is an error when a zone is no domain, is named twice, or has no codes. A chain
 // has one such policy at most. Its name is dnsbl.
 func New(r resolver.Resolver, zones []Zone, o *Options) (policy.Policy, error) {
 	if o == nil {

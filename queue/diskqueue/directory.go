@@ -35,8 +35,8 @@ type directory struct {
 	// moves keeps renames and those who look apart, by ID.
 	moves [64]sync.RWMutex
 	seed  maphash.Seed
-	// committed syncs that directory for many commits at once.
-	committed *group
+	// groups sync the places, each for all who have changed it.
+	groups [inDead + 1]*group
 	// probing: there is one probe file for all who probe.
 	probing sync.Mutex
 }
@@ -46,7 +46,9 @@ var _ store = (*directory)(nil)
 func newDirectory(fs vfs.FS, root string, noSync bool) *directory {
 	d := &directory{fs: fs, root: root, noSync: noSync, seed: maphash.MakeSeed()}
 	d.trash = newTrash(d)
-	d.committed = &group{sync: func() error { return d.syncDir(d.path(inCommitted)) }}
+	for p := range d.groups {
+		d.groups[p] = &group{sync: func() error { return d.syncDir(d.path(place(p))) }}
+	}
 	return d
 }
 
@@ -87,12 +89,12 @@ func (d *directory) commit(e *entry, r *record, b *body) error {
 		d.unstage(r.ID)
 		return err
 	}
-	mark := d.committed.mark()
+	mark := d.mark(inCommitted)
 	if err := d.fs.Rename(d.path(inIncoming, string(r.ID)), d.path(inCommitted, string(r.ID))); err != nil {
 		d.unstage(r.ID)
 		return fmt.Errorf("publish: %w", err)
 	}
-	if err := d.syncCommitted(mark); err != nil {
+	if err := d.syncPlace(inCommitted, mark); err != nil {
 		d.trash.clear(inCommitted, r.ID)
 		return fmt.Errorf("publish: %w", err)
 	}
@@ -282,11 +284,11 @@ func (d *directory) retry(e *entry, r *record) error {
 	if err := d.update(e, r); err != nil {
 		return err
 	}
-	mark := d.committed.mark()
+	mark := d.mark(inCommitted)
 	if err := d.move(e, inCommitted); err != nil {
 		return err
 	}
-	return d.syncCommitted(mark)
+	return d.syncPlace(inCommitted, mark)
 }
 
 // bury writes the reason before it moves the message, so that nothing lies in
@@ -300,10 +302,12 @@ func (d *directory) bury(e *entry, n *note) error {
 	if err := d.replace(d.at(e), deadTmp, deadFile, b); err != nil {
 		return err
 	}
+	mark := d.mark(inDead)
 	if err := d.move(e, inDead); err != nil {
-		return err
+		// It is offered again: a crash must not take that for its way to dead/.
+		return errors.Join(err, d.fs.Remove(d.at(e, deadFile)))
 	}
-	return d.syncDir(d.path(inDead))
+	return d.syncPlace(inDead, mark)
 }
 
 // entomb makes a dead letter of what was not in a directory. It is built in
@@ -341,10 +345,11 @@ func (d *directory) entomb(id queue.ID, r *record, text []byte, n *note) (err er
 	if err := d.replace(d.path(inIncoming, string(id)), deadTmp, deadFile, files[deadFile]); err != nil {
 		return err
 	}
+	mark := d.mark(inDead)
 	if err := d.fs.Rename(d.path(inIncoming, string(id)), d.path(inDead, string(id))); err != nil {
 		return err
 	}
-	if err := d.syncDir(d.path(inDead)); err != nil {
+	if err := d.syncPlace(inDead, mark); err != nil {
 		d.trash.clear(inDead, id)
 		return err
 	}
@@ -359,14 +364,14 @@ func (d *directory) requeue(e *entry, r *record) error {
 	if err := d.update(e, r); err != nil {
 		return err
 	}
-	mark := d.committed.mark()
+	live, dead := d.mark(inCommitted), d.mark(inDead)
 	if err := d.move(e, inCommitted); err != nil {
 		return err
 	}
-	if err := d.syncCommitted(mark); err != nil {
+	if err := d.syncPlace(inCommitted, live); err != nil {
 		return err
 	}
-	if err := d.syncDir(d.path(inDead)); err != nil {
+	if err := d.syncPlace(inDead, dead); err != nil {
 		return err
 	}
 	if err := d.fs.Remove(d.at(e, deadFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -388,7 +393,14 @@ func (d *directory) discard(e *entry) error {
 	mu := d.mutexOf(e.id)
 	mu.Lock()
 	defer mu.Unlock()
-	if err := d.trash.take(e.place(), e.id); err != nil {
+	err := d.trash.take(e.place(), e.id)
+	if errors.Is(err, fs.ErrNotExist) {
+		if there, serr := d.exists(d.at(e)); !there && serr == nil {
+			d.trash.complain("remove", e.id, fmt.Errorf("the message was removed behind the queue's back: %w", err))
+			err = nil
+		}
+	}
+	if err != nil {
 		return err
 	}
 	e.setPlace(inTrash)
@@ -498,12 +510,16 @@ func (d *directory) syncDir(name string) error {
 	return asSyncError(d.fs.SyncDir(name))
 }
 
-// syncCommitted makes durable what was moved into committed/ since the mark.
-func (d *directory) syncCommitted(mark int) error {
+// mark is to be taken before names in a place are changed that syncPlace is then
+// called for.
+func (d *directory) mark(p place) int { return d.groups[p].mark() }
+
+// syncPlace makes durable what was changed in a place since the mark.
+func (d *directory) syncPlace(p place, mark int) error {
 	if d.noSync {
 		return nil
 	}
-	return d.committed.do(mark)
+	return d.groups[p].do(mark)
 }
 
 // isNoSpace: the storage has no room.

@@ -153,14 +153,14 @@ func (d *draft) Commit(_ context.Context, f queue.Final) (*queue.Message, error)
 
 // CommitLeased implements queue.Draft.
 func (d *draft) CommitLeased(_ context.Context, f queue.Final) (queue.Lease, error) {
+	if err := d.q.enter(); err != nil { // until it is leased: else what is committed might be answered with an error
+		return nil, err
+	}
+	defer d.q.leave()
 	e, r, err := d.commit(f, leased)
 	if err != nil {
 		return nil, err
 	}
-	if err := d.q.enter(); err != nil {
-		return nil, err // it is committed: delivered when the spool is opened again
-	}
-	defer d.q.leave()
 	if err := d.q.tier.claim(e); err != nil {
 		// Told to the hook. The message is the caller's all the same; a crash
 		// now would not count as an attempt.

@@ -24,7 +24,8 @@ type group struct {
 // batch is the callers of one sync. What follows done is set when it closes.
 type batch struct {
 	done     chan struct{}
-	failures int // of the group, this sync included
+	err      error // of this sync
+	failures int   // of the group, this sync included
 	failure  error
 }
 
@@ -43,6 +44,9 @@ func (g *group) do(mark int) error {
 		g.run(b)
 	}
 	<-b.done
+	if b.err != nil {
+		return b.err
+	}
 	if b.failures != mark {
 		return b.failure
 	}
@@ -69,10 +73,10 @@ func (g *group) run(b *batch) {
 	err := g.sync()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if err != nil {
+	if err != nil && !failedToOpen(err) { // else nothing was tried, nor thrown away
 		g.failures++
 		g.failure = err
 	}
-	b.failures, b.failure = g.failures, g.failure
+	b.err, b.failures, b.failure = err, g.failures, g.failure
 	close(b.done)
 }

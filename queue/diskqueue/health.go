@@ -51,7 +51,7 @@ func kindOf(err error) error {
 			return queue.ErrBusy
 		}
 	}
-	if errors.Is(err, syscall.EFBIG) {
+	if errors.Is(err, syscall.EFBIG) || errors.Is(err, errTooLong) {
 		return queue.ErrTooLarge
 	}
 	return queue.ErrSick
@@ -182,7 +182,7 @@ func (d *directory) probe() error {
 		return err
 	}
 	for p := inIncoming; p <= inDead; p++ {
-		if err := d.syncDir(d.path(p)); err != nil {
+		if err := d.syncPlace(p, d.mark(p)); err != nil {
 			return err
 		}
 		if err := d.fs.Rename(d.path(p, probeFile), d.path(p+1, probeFile)); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"slices"
 	"strings"
 	"sync"
@@ -286,4 +287,148 @@ func TestFreeSpaceIsAskedForOnceASecond(t *testing.T) {
 			t.Errorf("100 Checks in 2 s made the calls %v", w.fs.Calls())
 		}
 	})
+}
+
+// TestAFailedSyncOfAPlaceFailsForAllWhoChangedIt, whoever made it: the trash and the
+// probe sync what commits and burials rely on. Q05.
+func TestAFailedSyncOfAPlaceFailsForAllWhoChangedIt(t *testing.T) {
+	t.Parallel()
+	for what, by := range map[string]func(*world) error{
+		"the trash": func(w *world) error { return w.q.Delete(context.Background(), w.target) },
+		"a probe":   func(w *world) error { w.q.probe(); return nil },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, what, false)
+			defer w.q.Close()
+			w.target = w.put(1)
+			mark := w.q.disk.mark(inCommitted)
+			w.fs.Fail(faultfs.Rule{Op: faultfs.SyncDir, Path: "committed", Nth: 1, Err: syscall.EIO})
+			w.must(by(w))
+			synctest.Wait()
+			if err := w.q.disk.syncPlace(inCommitted, mark); !errors.Is(err, syscall.EIO) {
+				t.Errorf("%s: what was moved there before: %v", what, err)
+			}
+			w.must(w.q.disk.syncPlace(inCommitted, w.q.disk.mark(inCommitted)))
+		})
+	}
+}
+
+// TestABurialThatFailedIsNotFinishedByACrash: the reason stayed with the message, which
+// was offered again, and the next crash made it a dead letter.
+func TestABurialThatFailedIsNotFinishedByACrash(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "a burial that failed", false)
+		id := w.put(1)
+		l, err := w.lease(time.Minute)
+		w.must(err)
+		w.fs.Fail(faultfs.Rule{Op: faultfs.Rename, Path: "/dead/", Nth: 1, Err: syscall.ENOSPC})
+		if err := l.Bury(t.Context(), io.ErrNoProgress); !errors.Is(err, queue.ErrNoSpace) {
+			t.Fatalf("Bury: %v", err)
+		}
+		_, err = w.lease(time.Minute)
+		w.must(err)
+		left := w.mem.Crash(crashfs.Kept)
+		w.must(w.q.Close())
+		w.mem = left
+		w.open()
+		w.offersOnly("after a crash", id, "a@y.example", "b@y.example")
+	})
+}
+
+// TestAMessageRemovedByHandEndsAlone: its ack made the whole spool sick.
+func TestAMessageRemovedByHandEndsAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "removed by hand", false)
+		defer w.q.Close()
+		id := w.put(1)
+		l, err := w.lease(time.Minute)
+		w.must(err)
+		w.must(w.q.disk.removeTree(w.q.disk.path(inProcessing, string(id)), asCommitted...))
+		w.must(l.Ack(t.Context()))
+		w.must(w.q.well())
+		if w.events.count(string(id), "behind the queue's back") != 1 {
+			t.Errorf("the hook was told %v", w.events.spool())
+		}
+		if d := counts(w.q.Depth()); d != (queue.Depth{}) {
+			t.Errorf("%+v", d)
+		}
+	})
+}
+
+// TestAMetaTooLongForTheJournalIsNoSickness: what an application says of a message
+// stopped all others.
+func TestAMetaTooLongForTheJournalIsNoSickness(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "a long refusal", true)
+		defer w.q.Close()
+		w.put(1)
+		l, err := w.lease(time.Minute)
+		w.must(err)
+		long := []queue.Outcome{{Recipient: "a@y.example", Rejected: strings.Repeat("x", worldSegment)}}
+		if err := l.Settle(t.Context(), long); !errors.Is(err, queue.ErrTooLarge) {
+			t.Errorf("Settle: %v", err)
+		}
+		w.must(w.q.well())
+		w.must(l.Retry(t.Context(), time.Time{}, io.ErrNoProgress))
+		_, err = w.lease(time.Minute)
+		w.must(err)
+	})
+}
+
+// TestAFullDiskOpensWithoutAJournal where there was none: only deliveries make room.
+func TestAFullDiskOpensWithoutAJournal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "a full disk", false)
+		w.put(1)
+		w.must(w.q.Close())
+		w.journal = true
+		o := w.options()
+		w.fs.Fail(faultfs.Rule{Op: faultfs.Mkdir, Path: "/journal", Err: syscall.ENOSPC})
+		q, err := Open(worldSpool, o)
+		w.must(err)
+		w.q = q
+		if len(w.events.spool()) == 0 {
+			t.Error("nobody was told")
+		}
+		l, err := w.lease(time.Minute)
+		w.must(err)
+		w.must(l.Ack(t.Context()))
+		clear(w.kept)
+		w.nothingIsLost()
+	})
+}
+
+// TestWhatABurialLeftIsNotInTheWayOfTheNext: the message was offered again each second,
+// for ever.
+func TestWhatABurialLeftIsNotInTheWayOfTheNext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "what a burial left", true)
+		defer w.q.Close()
+		id := w.put(1)
+		l, err := w.lease(time.Minute)
+		w.must(err)
+		w.must(w.mem.Mkdir(w.q.disk.path(inIncoming, string(id))))
+		w.must(l.Bury(t.Context(), errors.New("no such user")))
+		if e := w.dead(); e.ID != id || e.Dead.Reason != "no such user" {
+			t.Errorf("%+v", e.Dead)
+		}
+	})
+}
+
+// TestASyncThatWasNotTriedFailsForNobodyElse: it has thrown nothing away.
+func TestASyncThatWasNotTriedFailsForNobodyElse(t *testing.T) {
+	t.Parallel()
+	err := error(&fs.PathError{Op: "open", Path: "committed", Err: syscall.EMFILE})
+	g := &group{sync: func() error { return err }}
+	mark := g.mark()
+	if got := g.do(mark); !errors.Is(got, syscall.EMFILE) {
+		t.Errorf("it failed by %v", got)
+	}
+	err = nil
+	must(t, g.do(mark))
 }

@@ -99,14 +99,11 @@ func (x *index) unpile(e *entry) {
 	}
 }
 
-// promote makes ready what is due at now, and returns how many that was.
-func (x *index) promote(now int64) int {
-	n := 0
+// promote makes ready what is due at now.
+func (x *index) promote(now int64) {
 	for e := x.waiting.first(); e != nil && e.at <= now; e = x.waiting.first() {
 		x.change(e, func() { e.state = ready })
-		n++
 	}
-	return n
 }
 
 // live is the entries that count towards the depth.

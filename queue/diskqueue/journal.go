@@ -192,8 +192,8 @@ func newJournal(d *directory, size int64, commits bool) *journal {
 	return j
 }
 
-// takes reports whether a message goes into the journal: one that was never
-// big enough for a file, and whose meta is not out of all proportion.
+// takes reports whether a message may go into the journal: one that was never big
+// enough for a file. commit looks at its meta.
 func (j *journal) takes(b *body) bool { return j.commits && b.file == nil }
 
 // mostRecord is the longest record: a quarter of a segment, so that no segment
@@ -321,6 +321,7 @@ func (j *journal) remove(e *entry) error {
 func (j *journal) bury(e *entry, n *note) error {
 	f, unread := j.readFrame(e.spot, new([]byte))
 	r, err := j.readChecked(e, e.unverified)
+	whole := unread == nil && err == nil
 	if err := j.excuse(e, n, errors.Join(unread, err)); err != nil {
 		return err
 	}
@@ -332,7 +333,11 @@ func (j *journal) bury(e *entry, n *note) error {
 	mu := j.d.mutexOf(e.id)
 	mu.Lock()
 	defer mu.Unlock()
-	if err := j.d.entomb(e.id, r, f.text, n); err != nil {
+	err = j.d.entomb(e.id, r, f.text, n)
+	if errors.Is(err, fs.ErrExist) && whole && j.d.trash.take(inIncoming, e.id) == nil {
+		err = j.d.entomb(e.id, r, f.text, n) // what was in the way is what an earlier burial of it left
+	}
+	if err != nil {
 		return err
 	}
 	j.ask(request{kind: kindRemoved, id: e.id, sp: e.spot})
@@ -356,19 +361,6 @@ func (j *journal) excuse(e *entry, n *note, err error) error {
 		j.complain("bury", e.id, err)
 	}
 	return nil
-}
-
-func (j *journal) verify(e *entry, _ *record) error {
-	_, err := j.readChecked(e, true)
-	return err
-}
-
-func (j *journal) size(e *entry) int64 {
-	t, err := j.text(e)
-	if err != nil {
-		return 0 // looking at the text says why
-	}
-	return t.(*journalText).n
 }
 
 func (j *journal) read(e *entry) (*record, error) { return j.readChecked(e, false) }

@@ -178,6 +178,8 @@ func (j *journal) scan(l *loaded, s *segment) ([]footed, error) {
 	}
 	if holes != nil {
 		l.holes[s] = holes
+		_, short := isBroken(holes)
+		s.unsaved = !short // what is in them may be read the next time
 	}
 	l.unsealed = append(l.unsealed, s)
 	found := scanFrames(b, s.salt)
@@ -191,6 +193,7 @@ func (j *journal) scan(l *loaded, s *segment) ([]footed, error) {
 		records = append(records, r)
 	}
 	for _, bad := range found.bad {
+		bad.durable = bad.durable || s.unsaved // for all that can be told
 		l.bad = append(l.bad, badIn{bad, s})
 	}
 	s.records = records
@@ -301,7 +304,9 @@ func (r *recovery) openJournal(j *journal, l *loaded) error {
 		}
 	}
 	r.setBadAside(j, l)
-	j.sealAll(l)
+	if err := j.sealAll(l); err != nil {
+		return err
+	}
 	maps.Copy(j.leased, l.leased)
 	j.start()
 	return nil
@@ -423,12 +428,17 @@ func (r *recovery) setRecordAside(b badIn) error {
 }
 
 // sealAll lists what is in the segments that had to be read as a whole, so that
-// the next open need not. What was bad in them is set aside.
-func (j *journal) sealAll(l *loaded) {
+// the next open need not. What was bad in them is set aside. The error is that of
+// one that can be neither read nor synced: until it is synced all others must stay,
+// and it would be there for ever.
+func (j *journal) sealAll(l *loaded) error {
 	for _, s := range l.unsealed {
 		var err error
 		if !j.noSync {
 			err = s.sync() // the process that wrote it may have been killed before it was synced
+		}
+		if err != nil && s.unsaved {
+			return fmt.Errorf("%s: %w", s.path, err)
 		}
 		if err == nil && !s.unsaved {
 			err = s.seal(!j.noSync)
@@ -439,6 +449,7 @@ func (j *journal) sealAll(l *loaded) {
 		}
 		s.records = nil
 	}
+	return nil
 }
 
 // takeInJournal fills the schedule from the journal. Of a message that lies in

@@ -55,11 +55,12 @@ func (r *journalRecorder) write(name string) {
 		if c.Op == faultfs.Create && strings.HasSuffix(c.Path, ".seg") {
 			making = c.Path
 		}
-		mine := c.Path == making || c.Op == faultfs.SyncDir && filepath.Base(c.Path) == journalDir
+		end := making != "" && c.Op == faultfs.SyncDir && filepath.Base(c.Path) == journalDir
+		mine := end || c.Path == making
 		if mine {
 			beside = append(beside, c)
 		}
-		if c.Op == faultfs.SyncDir {
+		if end {
 			making = ""
 		}
 		return mine

@@ -120,6 +120,10 @@ func (q *Queue) distrust(sp *spot, why error) {
 		if err != nil {
 			return
 		}
+		if e.place() != inJournal { // buried meanwhile
+			q.schedule.put(e, func() { e.busy = false })
+			return
+		}
 		if reason, its := q.verdict(why); its {
 			q.setAside(e, reason)
 			return

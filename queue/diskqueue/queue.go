@@ -118,6 +118,9 @@ func (q *Queue) start() error {
 	if err := q.addJournal(); err != nil {
 		return err
 	}
+	if err := q.syncNames(); err != nil {
+		return err
+	}
 	q.fs.Spread(q.disk.path(inIncoming)) // messages are made here, and stay where they are when renamed
 	if err := q.probe(); err != nil {
 		return err
@@ -141,7 +144,12 @@ func (q *Queue) addJournal() error {
 	j := newJournal(q.disk, q.o.segment, !q.o.NoJournal)
 	j.restless = q.o.restless
 	if j.commits {
-		if err := makeDirs(q.fs, j.dir); err != nil {
+		err := makeDirs(q.fs, j.dir)
+		if isNoSpace(err) {
+			_ = q.fault("open", "", err) // told to the hook; deliveries make room, and the next open has one
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 	} else if _, err := q.fs.Stat(j.dir); errors.Is(err, fs.ErrNotExist) {
@@ -150,6 +158,25 @@ func (q *Queue) addJournal() error {
 	j.report, j.complain = q.disk.trash.report, q.complain
 	j.distrust = q.distrust
 	q.journal, q.tier = j, tiers{q.disk, j}
+	return nil
+}
+
+// syncNames makes certain what lies where: the process that moved it may have been
+// killed before it synced that, and what is done from here on builds on it. A
+// full disk is no reason not to open.
+func (q *Queue) syncNames() error {
+	dirs := []string{q.dir}
+	for p := inIncoming; p <= inDead; p++ {
+		dirs = append(dirs, q.disk.path(p))
+	}
+	if q.journal != nil {
+		dirs = append(dirs, q.journal.dir)
+	}
+	for _, dir := range dirs {
+		if err := q.disk.syncDir(dir); err != nil && !isNoSpace(err) {
+			return fmt.Errorf("%s: %w", dir, err)
+		}
+	}
 	return nil
 }
 

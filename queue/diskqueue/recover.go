@@ -33,8 +33,9 @@ type recovery struct {
 	passing error
 }
 
-// recover fills the schedule from the disk. The error is that of a directory
-// that cannot be listed, or a passing one for which no message is to blame.
+// recover fills the schedule from the disk. The error is that of a directory or a
+// journal that cannot be read, of a sync, or a passing one for which no message is
+// to blame.
 func (q *Queue) recover() error {
 	r := &recovery{q: q, d: q.disk, names: make(map[string]uint8)}
 	r.emptyTrash()
@@ -152,10 +153,20 @@ func (r *recovery) buryFile(path, id, as string, why *brokenError) error {
 	if err := r.d.fs.Mkdir(r.d.at(e)); err != nil {
 		return err
 	}
-	if err := r.d.fs.Rename(path, r.d.at(e, as)); err != nil {
+	// The reason is there first: without it the next open would take the file for
+	// what nobody was told 250 for.
+	b, err := newNote(queue.KindCorrupt, why.reason, "").encode()
+	if err == nil {
+		err = r.d.replace(r.d.at(e), deadTmp, deadFile, b)
+	}
+	if err == nil {
+		err = r.d.fs.Rename(path, r.d.at(e, as))
+	}
+	if err != nil {
+		r.d.unstage(e.id)
 		return err
 	}
-	r.bury(e, newNote(queue.KindCorrupt, why.reason, ""))
+	r.finishBury(e)
 	return nil
 }
 
@@ -352,12 +363,16 @@ func (r *recovery) syncStaged(e *entry) error {
 // takeIn fills the schedule from a place whose entries stay there.
 func (r *recovery) takeIn(p place) {
 	for _, s := range r.d.scan(p, r.found[p].dirs) {
+		if s.wrong != nil && p != inDead { // its files may only want their names
+			r.settleNames(s.entry)
+			s = r.d.look(p, s.id)
+		}
 		switch {
 		case s.wrong != nil && p == inDead:
 			r.report(p, string(s.id), s.wrong)
 			r.passes(s.wrong)
 		case s.wrong != nil:
-			r.retake(s)
+			r.corrupt(s.entry, s.wrong)
 		case s.settled && s.refused == "":
 			// Delivered to all, and the end of it was not written.
 			if err := r.d.remove(s.entry); err != nil {
@@ -372,18 +387,6 @@ func (r *recovery) takeIn(p place) {
 			r.q.schedule.admit(s.entry)
 		}
 	}
-}
-
-// retake looks again at an entry that is broken: its files may only want their
-// names.
-func (r *recovery) retake(s scanned) {
-	r.settleNames(s.entry)
-	again := r.d.look(s.place(), s.id)
-	if again.wrong != nil {
-		r.corrupt(s.entry, again.wrong)
-		return
-	}
-	r.q.schedule.admit(again.entry)
 }
 
 // forgetDeath removes the dead.json of a message that was requeued.

@@ -58,8 +58,8 @@ type segment struct {
 	// uncertain: a sync failed that should have covered the last records. What
 	// they overruled elsewhere must stay until they are written again.
 	uncertain bool
-	// unsaved: it holds what should have become a dead letter and could not yet. It
-	// stays as it is until the next open.
+	// unsaved: it holds what should have become a dead letter and could not yet, or
+	// what the disk did not give back. It stays as it is until the next open.
 	unsaved bool
 	// stuck: it cannot be emptied, for a record that counts cannot be read.
 	stuck bool

@@ -30,17 +30,10 @@ type tier interface {
 	// remove ends a message.
 	remove(e *entry) error
 
-	// verify reads a message through and compares it with its record. The
-	// error is a *brokenError when they differ.
-	verify(e *entry, r *record) error
-
 	// read and text look at a message. The entry may be a copy, made while the
 	// message is kept still.
 	read(e *entry) (*record, error)
 	text(e *entry) (queue.Raw, error)
-	// size is the length of its text, for one whose record is lost; 0 when
-	// there is none.
-	size(e *entry) int64
 }
 
 // store is one tier or both together, as a queue needs it.
@@ -60,6 +53,12 @@ type store interface {
 	requeue(e *entry, r *record) error
 	// readNote looks at a dead letter, as read does.
 	readNote(e *entry) (*note, error)
+	// verify reads a dead letter through and compares it with its record. The
+	// error is a *brokenError when they differ.
+	verify(e *entry, r *record) error
+	// size is the length of a dead letter's text, for one whose record is lost; 0
+	// when there is none.
+	size(e *entry) int64
 	// still keeps a message where it is until the func returned is called, for
 	// those who look at it without holding it.
 	still(id queue.ID) func()

@@ -42,12 +42,12 @@ func (t tiers) update(e *entry, r *record) error  { return t.of(e).update(e, r) 
 func (t tiers) retry(e *entry, r *record) error   { return t.of(e).retry(e, r) }
 func (t tiers) bury(e *entry, n *note) error      { return t.of(e).bury(e, n) }
 func (t tiers) remove(e *entry) error             { return t.of(e).remove(e) }
-func (t tiers) verify(e *entry, r *record) error  { return t.of(e).verify(e, r) }
+func (t tiers) verify(e *entry, r *record) error  { return t.d.verify(e, r) }
 func (t tiers) still(id queue.ID) func()          { return t.d.still(id) }
 func (t tiers) read(e *entry) (*record, error)    { return t.of(e).read(e) }
 func (t tiers) readNote(e *entry) (*note, error)  { return t.d.readNote(e) }
 func (t tiers) text(e *entry) (queue.Raw, error)  { return t.of(e).text(e) }
-func (t tiers) size(e *entry) int64               { return t.of(e).size(e) }
+func (t tiers) size(e *entry) int64               { return t.d.size(e) }
 
 // requeue waits until the journal has it on the disk that the message is no more
 // there: what becomes of it from now on is said in its directory, and a power cut

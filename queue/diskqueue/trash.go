@@ -34,10 +34,11 @@ type trash struct {
 }
 
 // job is one directory under trash/, or for stuck, in its place of origin. Each
-// was a message before, so that there are never more than those.
+// was a message or a draft before, so that there are never more than those.
 type job struct {
 	name string
 	from place
+	mark int  // of the place, from before it left that
 	last bool // tried before: what fails now is left to the next open
 }
 
@@ -67,6 +68,7 @@ func (t *trash) close() {
 
 // take moves a message into trash/.
 func (t *trash) take(from place, id queue.ID) error {
+	mark := t.d.mark(from)
 	name, err := t.rename(from, id)
 	if isNoSpace(err) {
 		// No room for a name in trash/: removed where it lies. A crash half
@@ -77,7 +79,7 @@ func (t *trash) take(from place, id queue.ID) error {
 		return err
 	}
 	t.mu.Lock()
-	t.jobs = append(t.jobs, job{name: name, from: from})
+	t.jobs = append(t.jobs, job{name: name, from: from, mark: mark})
 	t.wake.Signal()
 	t.mu.Unlock()
 	return nil
@@ -157,16 +159,20 @@ func (t *trash) run() {
 // of the files, would leave a message that is no longer whole.
 func (t *trash) empty(jobs []job) {
 	for _, p := range []place{inCommitted, inProcessing, inDead} {
+		first := slices.IndexFunc(jobs, func(j job) bool { return j.from == p })
+		if first < 0 {
+			continue
+		}
+		mark := jobs[first].mark
 		for _, j := range jobs {
-			if j.from != p {
-				continue
+			if j.from == p {
+				mark = min(mark, j.mark)
 			}
-			if err := t.d.syncDir(t.d.path(p)); err != nil {
-				t.report("empty trash", "", err)
-				t.notSynced(jobs, err)
-				return
-			}
-			break
+		}
+		if err := t.d.syncPlace(p, mark); err != nil {
+			t.report("empty trash", "", err)
+			t.notSynced(jobs, err)
+			return
 		}
 	}
 	for _, j := range jobs {
@@ -187,7 +193,7 @@ func (t *trash) empty(jobs []job) {
 // later one proves that the messages have left their places: they are removed
 // at the next open, which reads what is there.
 func (t *trash) notSynced(jobs []job, err error) {
-	if kindOf(err) == queue.ErrSick {
+	if !failedToOpen(err) {
 		return
 	}
 	t.mu.Lock()

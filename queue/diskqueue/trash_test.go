@@ -1,9 +1,11 @@
 package diskqueue
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/incoming-mx/incoming/internal/vfs/faultfs"
@@ -38,5 +40,28 @@ func TestTheTrashStaysSmallHoweverFastMessagesGo(t *testing.T) {
 	}
 	if want := mostJobs + 1; most != want { // what waits, and the one held
 		t.Errorf("%d messages lay in trash/ at most, want %d", most, want)
+	}
+}
+
+// TestWhatLeftBeforeAFailedSyncIsNotRemoved: a power cut may bring it back, which then
+// must be whole. Q05.
+func TestWhatLeftBeforeAFailedSyncIsNotRemoved(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "trash", false)
+	defer w.q.Close()
+	id := w.put(1)
+	d := w.q.disk
+	mark := d.mark(inCommitted)
+	name, err := d.trash.rename(inCommitted, id)
+	w.must(err)
+	w.fs.Fail(faultfs.Rule{Op: faultfs.SyncDir, Path: "committed", Nth: 1, Err: syscall.EIO})
+	if err := d.syncPlace(inCommitted, d.mark(inCommitted)); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("the sync: %v", err)
+	}
+	d.trash.empty([]job{{name: name, from: inCommitted, mark: mark}})
+	for _, file := range asCommitted {
+		if there, err := d.exists(d.path(inTrash, name, file)); !there {
+			t.Errorf("%s is gone (%v)", file, err)
+		}
 	}
 }

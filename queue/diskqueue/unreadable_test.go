@@ -463,3 +463,102 @@ func TestOpenKeepsNoFileOpenThatIsNoSegment(t *testing.T) {
 		t.Errorf("what was no segment is still there: %v", err)
 	}
 }
+
+// TestWhatTheDiskDidNotGiveBackIsThereAtTheNextOpen: a segment that was not sealed, and
+// could not be read at an open, was sealed with what was left of it and used again.
+// Q07.
+func TestWhatTheDiskDidNotGiveBackIsThereAtTheNextOpen(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "what the disk did not give back", true)
+		id := w.put(1)
+		left := w.mem.Crash(crashfs.Kept)
+		w.must(w.q.Close())
+		w.mem = left
+		o := w.options()
+		reads := make(map[string]int)
+		w.fs.Fail(faultfs.Rule{Op: faultfs.Read, Path: ".seg", Err: syscall.EIO, Match: func(c faultfs.Call) bool {
+			reads[c.Path]++
+			return reads[c.Path] > 1 && c.Path == worldSpool+"/journal/"+segmentName(1) // its header can be read
+		}})
+		var err error
+		w.q, err = Open(worldSpool, o)
+		w.must(err)
+		if w.events.count(segmentName(1), "input/output error") == 0 {
+			t.Errorf("the hook was told %v", w.events.spool())
+		}
+		w.must(w.fill(60))
+		for range 60 {
+			l, err := w.lease(time.Minute)
+			w.must(err)
+			w.must(l.Ack(ctx))
+		}
+		time.Sleep(3 * syncWithin)
+		w.must(w.q.Close())
+		w.open()
+		w.offersOnly("the next open", id, "a@y.example", "b@y.example")
+	})
+}
+
+// TestASegmentIsSetAsideWithItsReason: one for which there was room, but not for its
+// reason, was taken at the next open for what nobody was told 250 for. Q02.
+func TestASegmentIsSetAsideWithItsReason(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "a segment without a header", true)
+		path := w.spotOf(w.put(1)).seg.path
+		w.must(w.q.Close())
+		f, err := w.mem.Reopen(path)
+		w.must(err)
+		_, err = f.WriteAt([]byte(strings.Repeat("damage", headersSize/6)), 0)
+		w.must(errors.Join(err, f.Sync(), f.Close()))
+		for _, full := range []bool{true, false} {
+			o := w.options()
+			if full {
+				w.fs.Fail(faultfs.Rule{Op: faultfs.Create, Path: deadTmp, Err: syscall.ENOSPC})
+			}
+			w.q, err = Open(worldSpool, o)
+			w.must(err)
+			if full {
+				w.must(w.q.Close())
+			}
+		}
+		defer w.q.Close()
+		if e := w.dead(); e.Dead.Kind != queue.KindCorrupt || !strings.Contains(e.Dead.Reason, "no whole header") {
+			t.Errorf("%+v", e.Dead)
+		}
+	})
+}
+
+// TestAHoleInTheLastRecordIsNotCalledIncomplete: whether the disk has synced it nobody
+// knows, and requeue refuses what nobody was told 250 for. Q07.
+func TestAHoleInTheLastRecordIsNotCalledIncomplete(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "a hole", true)
+		text := letter + strings.Repeat("x", 2300)
+		_, _, err := w.text(text, 1, false)
+		w.must(err)
+		id, _, err := w.text(text, 2, false)
+		w.must(err)
+		if at := w.spotOf(id); at.off >= 2*block || at.off+at.n <= 2*block {
+			t.Fatalf("it lies at %d, %d octets", at.off, at.n)
+		}
+		left := w.mem.Crash(crashfs.Kept)
+		w.must(w.q.Close())
+		w.mem = left
+		o := w.options()
+		reads := 0
+		w.fs.Fail(faultfs.Rule{Op: faultfs.Read, Path: segmentName(1), Err: syscall.EIO, Match: func(faultfs.Call) bool {
+			reads++
+			return reads == 3 || reads == 4+2 // behind the header and the trailer: all of it, and the third of its blocks
+		}})
+		w.q, err = Open(worldSpool, o)
+		w.must(err)
+		defer w.q.Close()
+		if e := w.dead(); e.ID != id || e.Dead.Reason == incomplete {
+			t.Errorf("%s: %+v", e.ID, e.Dead)
+		}
+	})
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -28,6 +29,25 @@ func TestMedianAndSpread(t *testing.T) {
 		if got := spread(c.values, "%.1f"); got != c.want {
 			t.Errorf("spread(%v) = %q, want %q", c.values, got, c.want)
 		}
+	}
+}
+
+func TestARunThatEndsEarlyTellsWhatItFound(t *testing.T) {
+	t.Parallel()
+	gone := errors.New("no time")
+	of := func(name string, err error) measurement {
+		return measurement{name, func(context.Context, *bench) (section, error) { return section{title: name}, err }}
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(gone)
+	p := new(page)
+	err := new(bench).make(ctx, p, []measurement{of("first", nil), of("second", io.EOF), of("third", nil)})
+	if !errors.Is(err, gone) || !errors.Is(err, io.EOF) || !strings.HasPrefix(err.Error(), "second: ") {
+		t.Errorf("the error is %v", err)
+	}
+	md := p.markdown()
+	if !strings.Contains(md, "without: second, third.\n") || !strings.Contains(md, "## first\n") || strings.Contains(md, "## second") {
+		t.Errorf("the page is %s", md)
 	}
 }
 

@@ -112,14 +112,13 @@ func run(ctx context.Context, args []string) error {
 	}
 	defer cleanup()
 	p, err := b.measure(ctx)
-	if err != nil {
-		return err
+	if len(p.sections) > 0 {
+		fmt.Print(p.markdown())
 	}
-	fmt.Print(p.markdown())
-	if o.write {
-		return p.write(filepath.Join(b.root, "docs"))
+	if err == nil && o.write {
+		err = p.write(filepath.Join(b.root, "docs"))
 	}
-	return nil
+	return err
 }
 
 // prepare builds the daemon and makes the directory that the servers share.
@@ -206,29 +205,42 @@ func repository(ctx context.Context) (string, error) {
 	return filepath.Join(filepath.Dir(mod), "..", ".."), nil
 }
 
+// measure makes the measurements that were asked for. The page has those that
+// came to an end, when one does not too.
 func (b *bench) measure(ctx context.Context) (*page, error) {
 	p := &page{note: b.note}
 	var err error
 	if p.facts, err = b.machine(ctx); err != nil {
-		return nil, err
+		return p, err
 	}
-	for _, m := range measurements() {
-		if b.only != nil && !slices.Contains(b.only, m.name) {
+	err = b.make(ctx, p, slices.DeleteFunc(measurements(), func(m measurement) bool {
+		return b.only != nil && !slices.Contains(b.only, m.name)
+	}))
+	p.chart = b.chart()
+	return p, err
+}
+
+// make makes measurements, one after the other, until one fails or the time is over.
+func (b *bench) make(ctx context.Context, p *page, wanted []measurement) (err error) {
+	for _, m := range wanted {
+		if err != nil {
+			p.missing = append(p.missing, m.name)
 			continue
 		}
 		began := time.Now()
-		s, err := m.run(ctx, b)
-		if err != nil {
+		s, merr := m.run(ctx, b)
+		if merr != nil {
 			if ctx.Err() != nil {
-				err = errors.Join(context.Cause(ctx), err)
+				merr = errors.Join(context.Cause(ctx), merr)
 			}
-			return nil, fmt.Errorf("%s: %w", m.name, err)
+			err = fmt.Errorf("%s: %w", m.name, merr)
+			p.missing = append(p.missing, m.name)
+			continue
 		}
 		b.progress("%s: done in %.0f s", m.name, time.Since(began).Seconds())
 		p.sections = append(p.sections, s)
 	}
-	p.chart = b.chart()
-	return p, nil
+	return err
 }
 
 // progress tells whoever waits how far it is.

@@ -11,7 +11,8 @@ import (
 // page is everything that a run has found.
 type page struct {
 	facts    [][2]string
-	note     string // what a reader should know of this run
+	note     string   // what a reader should know of this run
+	missing  []string // measurements that the run did not come to the end of
 	sections []section
 	chart    *chart // nil when nothing was measured that it shows
 }
@@ -80,6 +81,9 @@ func (p *page) markdown() string {
 	write(machine)
 	if p.note != "" {
 		fmt.Fprintf(&out, "Of this run: %s\n\n", p.note)
+	}
+	if p.missing != nil {
+		fmt.Fprintf(&out, "The run ended early, without: %s.\n\n", strings.Join(p.missing, ", "))
 	}
 	if p.chart != nil {
 		fmt.Fprintf(&out, "![%s](%s)\n\n", p.chart.title, chartFile)

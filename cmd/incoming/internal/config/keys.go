@@ -192,7 +192,7 @@ func deliveryKeys() []Key {
 		{Name: "delivery.max_attempts", Default: "none", Restart: true, at: func(c *Config) any { return &c.Delivery.MaxAttempts },
 			Doc: "Failed attempts after which it becomes one"},
 		{Name: "delivery.accept", Default: "durable", at: func(c *Config) any { return &c.Delivery.Accept },
-			Doc: "When a sender is answered, where no route says otherwise. durable: once the message is in the queue. sync: once it is delivered; a no is the sender's, 5xx or 4xx, and so is no verdict in time, 451 4.3.0. hybrid: as sync, but without a verdict in time it is 250, and the queue goes on"},
+			Doc: "When a sender is answered whose mail goes by no route. durable: once the message is in the queue. sync: once it is delivered; a no is the sender's, 5xx or 4xx, and so is no verdict in time, 451 4.3.0. hybrid: as sync, but without a verdict in time it is 250, and the queue goes on"},
 		{Name: "delivery.accept_within", Default: "20s", at: func(c *Config) any { return &c.Delivery.AcceptWithin },
 			Doc: "How long a sender waits for the verdict, with sync and hybrid"},
 		{Name: "delivery.accept_keep", Default: "false", at: func(c *Config) any { return &c.Delivery.AcceptKeep },
@@ -286,7 +286,7 @@ func outputKeys() []Key {
 		{Name: "log.format", Default: "text", Restart: true, at: func(c *Config) any { return &c.Log.Format },
 			Doc: "text or json, one line an event, on stderr"},
 		{Name: "log.level", Default: "info", at: func(c *Config) any { return &c.Log.Level },
-			Doc: "debug (with the dialogue), info, warn or error"},
+			Doc: "debug (with the dialogue, if it is so at the start), info, warn or error"},
 		{Name: "log.addresses", Default: "full", Restart: true, at: func(c *Config) any { return &c.Log.Addresses },
 			Doc: "How mail addresses are logged: full, hash or none"},
 	}
