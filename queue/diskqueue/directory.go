@@ -299,13 +299,17 @@ func (d *directory) bury(e *entry, n *note) error {
 	if err != nil {
 		return err
 	}
-	if err := d.replace(d.at(e), deadTmp, deadFile, b); err != nil {
-		return err
-	}
 	mark := d.mark(inDead)
-	if err := d.move(e, inDead); err != nil {
+	err = d.replace(d.at(e), deadTmp, deadFile, b)
+	if err == nil {
+		err = d.move(e, inDead)
+	}
+	if err != nil {
 		// It is offered again: a crash must not take that for its way to dead/.
-		return errors.Join(err, d.fs.Remove(d.at(e, deadFile)))
+		if rerr := d.fs.Remove(d.at(e, deadFile)); !errors.Is(rerr, fs.ErrNotExist) {
+			err = errors.Join(err, rerr)
+		}
+		return err
 	}
 	return d.syncPlace(inDead, mark)
 }

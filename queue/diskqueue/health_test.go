@@ -317,23 +317,29 @@ func TestAFailedSyncOfAPlaceFailsForAllWhoChangedIt(t *testing.T) {
 // was offered again, and the next crash made it a dead letter.
 func TestABurialThatFailedIsNotFinishedByACrash(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, "a burial that failed", false)
-		id := w.put(1)
-		l, err := w.lease(time.Minute)
-		w.must(err)
-		w.fs.Fail(faultfs.Rule{Op: faultfs.Rename, Path: "/dead/", Nth: 1, Err: syscall.ENOSPC})
-		if err := l.Bury(t.Context(), io.ErrNoProgress); !errors.Is(err, queue.ErrNoSpace) {
-			t.Fatalf("Bury: %v", err)
-		}
-		_, err = w.lease(time.Minute)
-		w.must(err)
-		left := w.mem.Crash(crashfs.Kept)
-		w.must(w.q.Close())
-		w.mem = left
-		w.open()
-		w.offersOnly("after a crash", id, "a@y.example", "b@y.example")
-	})
+	for what, rule := range map[string]faultfs.Rule{
+		"the move":               {Op: faultfs.Rename, Path: "/dead/"},
+		"the sync of its reason": {Op: faultfs.SyncDir, Path: "/processing/"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, what, false)
+			id := w.put(1)
+			l, err := w.lease(time.Minute)
+			w.must(err)
+			rule.Nth, rule.Err = 1, syscall.ENOSPC
+			w.fs.Fail(rule)
+			if err := l.Bury(t.Context(), io.ErrNoProgress); !errors.Is(err, queue.ErrNoSpace) {
+				t.Fatalf("%s: Bury: %v", what, err)
+			}
+			_, err = w.lease(time.Minute)
+			w.must(err)
+			left := w.mem.Crash(crashfs.Kept)
+			w.must(w.q.Close())
+			w.mem = left
+			w.open()
+			w.offersOnly(what, id, "a@y.example", "b@y.example")
+		})
+	}
 }
 
 // TestAMessageRemovedByHandEndsAlone: its ack made the whole spool sick.
