@@ -182,7 +182,7 @@ func (a *app) statsCommand(f *spoolFlags) *cobra.Command {
 func (a *app) pauseCommand(f *spoolFlags, pause bool) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pause",
-		Short: "Stop deliveries, also over a restart; accepting goes on, but for senders who wait for the verdict",
+		Short: "Stop deliveries, also over a restart; accepting goes on, but for accept = sync",
 		Args:  args(0, 0, ""),
 	}
 	if !pause {

@@ -306,7 +306,11 @@ func (d *directory) bury(e *entry, n *note) error {
 	}
 	if err != nil {
 		// It is offered again: a crash must not take that for its way to dead/.
-		if rerr := d.fs.Remove(d.at(e, deadFile)); !errors.Is(rerr, fs.ErrNotExist) {
+		rerr := d.fs.Remove(d.at(e, deadFile))
+		if rerr == nil {
+			rerr = d.syncDir(d.at(e))
+		}
+		if !errors.Is(rerr, fs.ErrNotExist) {
 			err = errors.Join(err, rerr)
 		}
 		return err

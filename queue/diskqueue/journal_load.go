@@ -237,6 +237,11 @@ func (l *loaded) apply(s *segment, r *footed, now int64, listed bool) {
 		l.bad = slices.DeleteFunc(l.bad, func(b badIn) bool { return b.id == r.id })
 		delete(l.leased, r.id)
 		if e == nil {
+			for hidden := range l.holes { // it may lie there, and be read again the next time
+				if hidden.unsaved && hidden.seq == uint64(r.received) {
+					s.owe(hidden, n)
+				}
+			}
 			return
 		}
 		if e.spot.seg != s {

@@ -39,6 +39,7 @@ type job struct {
 	name string
 	from place
 	mark int  // of the place, from before it left that
+	away bool // it has left that for certain
 	last bool // tried before: what fails now is left to the next open
 }
 
@@ -159,21 +160,7 @@ func (t *trash) run() {
 // of the files, would leave a message that is no longer whole.
 func (t *trash) empty(jobs []job) {
 	for _, p := range []place{inCommitted, inProcessing, inDead} {
-		first := slices.IndexFunc(jobs, func(j job) bool { return j.from == p })
-		if first < 0 {
-			continue
-		}
-		mark := jobs[first].mark
-		for _, j := range jobs {
-			if j.from == p {
-				mark = min(mark, j.mark)
-			}
-		}
-		if err := t.d.syncPlace(p, mark); err != nil {
-			t.report("empty trash", "", err)
-			t.notSynced(jobs, err)
-			return
-		}
+		jobs = t.settle(p, jobs)
 	}
 	for _, j := range jobs {
 		names := asCommitted
@@ -189,16 +176,45 @@ func (t *trash) empty(jobs []job) {
 	}
 }
 
-// notSynced keeps what must not be removed now. After a sync that failed no
-// later one proves that the messages have left their places: they are removed
-// at the next open, which reads what is there.
-func (t *trash) notSynced(jobs []job, err error) {
-	if !failedToOpen(err) {
-		return
+// settle makes sure that what came from a place has left it, and returns the jobs
+// without those of which that cannot be known: a sync of the place has failed since
+// they left.
+func (t *trash) settle(p place, jobs []job) []job {
+	asked := func(j job) bool { return j.from == p && !j.away }
+	mark := t.d.mark(p)
+	doubtful := 0
+	jobs = slices.DeleteFunc(jobs, func(j job) bool {
+		if !asked(j) || j.mark == mark {
+			return false
+		}
+		doubtful++
+		return true
+	})
+	if doubtful > 0 {
+		t.complain("empty trash", "", fmt.Errorf("%d of %s are left to the next open, for a sync has failed since they went", doubtful, t.d.path(p)))
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.later = append(t.later, jobs...)
+	if !slices.ContainsFunc(jobs, asked) {
+		return jobs
+	}
+	if err := t.d.syncPlace(p, mark); err != nil {
+		t.report("empty trash", "", err)
+		if failedToOpen(err) { // nothing was tried
+			t.mu.Lock()
+			for _, j := range jobs {
+				if asked(j) {
+					t.later = append(t.later, j)
+				}
+			}
+			t.mu.Unlock()
+		}
+		return slices.DeleteFunc(jobs, asked)
+	}
+	for i := range jobs {
+		if asked(jobs[i]) {
+			jobs[i].away = true
+		}
+	}
+	return jobs
 }
 
 func (t *trash) notRemoved(j job, err error) {

@@ -65,3 +65,33 @@ func TestWhatLeftBeforeAFailedSyncIsNotRemoved(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatHasLeftForCertainIsRemovedWhateverFailsLater: it made a well storage sick.
+func TestWhatHasLeftForCertainIsRemovedWhateverFailsLater(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "trash", false)
+	defer w.q.Close()
+	id := w.put(1)
+	d := w.q.disk
+	mark := d.mark(inCommitted)
+	name, err := d.trash.rename(inCommitted, id)
+	w.must(err)
+	w.fs.Fail(faultfs.Rule{Op: faultfs.Remove, Path: "/trash/", Nth: 1, Err: syscall.EMFILE})
+	d.trash.empty([]job{{name: name, from: inCommitted, mark: mark}})
+	w.fs.Fail(faultfs.Rule{Op: faultfs.SyncDir, Path: "committed", Nth: 1, Err: syscall.EIO})
+	if err := d.syncPlace(inCommitted, d.mark(inCommitted)); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("the sync: %v", err)
+	}
+	d.trash.mu.Lock()
+	again := d.trash.later
+	d.trash.later = nil
+	d.trash.mu.Unlock()
+	if len(again) != 1 {
+		t.Fatalf("%d are tried again", len(again))
+	}
+	d.trash.empty(again)
+	if there, err := d.exists(d.path(inTrash, name)); there || err != nil {
+		t.Errorf("it is there (%v)", err)
+	}
+	w.must(w.q.well())
+}

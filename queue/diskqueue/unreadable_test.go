@@ -562,3 +562,61 @@ func TestAHoleInTheLastRecordIsNotCalledIncomplete(t *testing.T) {
 		}
 	})
 }
+
+// TestWhatIsSaidOfAMessageThatCannotBeReadIsKept: that it was acknowledged was thrown
+// away with the segment that says so, and it was delivered again once it could be
+// read. Q07.
+func TestWhatIsSaidOfAMessageThatCannotBeReadIsKept(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "what is said of a message", true)
+		ended := w.put(1)
+		path := w.spotOf(ended).seg.path
+		stay := 0
+		for second := 2; w.spotOf(w.put(second)).seg.path == path; second++ {
+			stay++
+		}
+		l, err := w.lease(time.Minute)
+		w.must(err)
+		w.must(l.Ack(ctx))
+		for range stay {
+			_, err := w.lease(time.Minute)
+			w.must(err)
+		}
+		churn := func() {
+			w.must(w.fill(60))
+			for l, err := w.lease(time.Second); err == nil; l, err = w.lease(time.Second) {
+				w.must(l.Ack(ctx))
+			}
+			time.Sleep(3 * syncWithin)
+		}
+		churn() // so that what is said lies elsewhere
+		left := w.mem.Crash(crashfs.Kept)
+		w.must(w.q.Close())
+		w.mem = left
+		o := w.options()
+		reads := 0
+		w.fs.Fail(faultfs.Rule{Op: faultfs.Read, Path: path, Err: syscall.EIO, Match: func(faultfs.Call) bool {
+			reads++
+			return reads > 1 // all but the header
+		}})
+		w.q, err = Open(worldSpool, o)
+		w.must(err)
+		if d := w.q.Depth(); d.Live() != 0 {
+			t.Fatalf("%+v", d)
+		}
+		for range 5 {
+			churn()
+		}
+		w.must(w.q.Close())
+		w.open()
+		defer w.q.Close()
+		if d := w.q.Depth(); d.Live() != stay {
+			t.Errorf("once it can be read there are %+v, want %d", d, stay)
+		}
+		if _, there := w.q.schedule.find(ended); there {
+			t.Error("what was acknowledged is there")
+		}
+	})
+}

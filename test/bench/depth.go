@@ -26,7 +26,7 @@ func depths(ctx context.Context, b *bench) (section, error) {
 		title: "Depth of the queue",
 		text: fmt.Sprintf("Package diskqueue alone, each time in a process of its own: 20 goroutines commit messages of %d octets for %s, "+
 			"then 16 lease and acknowledge the oldest for as long. Commits are counted from the end of one cycle of Go's garbage collector to that of another, "+
-			"so that each pays its part of one; beside them those before, from opening to the end of the first cycle: a heap that has just been filled grows, "+
+			"so that each pays its part of one; beside them those of the quarter of a turn after opening, and on to the end of the cycle after it: a heap that has just been filled grows, "+
 			"and the system has to fetch each page of memory that is touched for the first time. "+
 			"The filled spool is filled without syncs, before its first turn and up again before the others, and measured in turns with a new, empty one; "+
 			"%s. Opening is the longest of the rounds' and of one before them, after the kernel has dropped what it had read of the spool's files. Memory is "+

@@ -93,7 +93,7 @@ func fill(ctx context.Context, dir string, o *diskqueue.Options, messages int) e
 	return err
 }
 
-// measureSpool commits until the garbage collector has come round once, and only
+// measureSpool commits for a quarter of its time and until the garbage collector has come round, and only
 // then measures, from the end of one of its cycles to that of another: a heap that
 // has just been filled grows for seconds into memory that the process has not
 // touched yet, which the system has to fetch for it, and that is over when the
