@@ -295,27 +295,33 @@ func (d *directory) retry(e *entry, r *record) error {
 // dead/ without one. A crash in between leaves it in processing/ with a
 // dead.json, which recovery takes for what it is.
 func (d *directory) bury(e *entry, n *note) error {
-	b, err := n.encode()
-	if err != nil {
-		return err
-	}
 	mark := d.mark(inDead)
-	err = d.replace(d.at(e), deadTmp, deadFile, b)
+	err := d.writeNote(d.at(e), n)
 	if err == nil {
 		err = d.move(e, inDead)
 	}
 	if err != nil {
 		// It is offered again: a crash must not take that for its way to dead/.
-		rerr := d.fs.Remove(d.at(e, deadFile))
-		if rerr == nil {
-			rerr = d.syncDir(d.at(e))
-		}
-		if !errors.Is(rerr, fs.ErrNotExist) {
-			err = errors.Join(err, rerr)
-		}
-		return err
+		return errors.Join(err, d.forgetDeath(e))
 	}
 	return d.syncPlace(inDead, mark)
+}
+
+// writeNote says in a message's directory why it is dead, durably.
+func (d *directory) writeNote(dir string, n *note) error {
+	b, err := n.encode()
+	if err != nil {
+		return err
+	}
+	return d.replace(dir, deadTmp, deadFile, b)
+}
+
+// forgetDeath takes back what writeNote says, durably.
+func (d *directory) forgetDeath(e *entry) error {
+	if err := d.fs.Remove(d.at(e, deadFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return d.syncDir(d.at(e))
 }
 
 // entomb makes a dead letter of what was not in a directory. It is built in
@@ -332,9 +338,6 @@ func (d *directory) entomb(id queue.ID, r *record, text []byte, n *note) (err er
 		}
 	}()
 	files := make(map[string][]byte)
-	if files[deadFile], err = n.encode(); err != nil {
-		return err
-	}
 	if r != nil {
 		if files[metaFile], err = r.encode(); err != nil {
 			return err
@@ -350,7 +353,7 @@ func (d *directory) entomb(id queue.ID, r *record, text []byte, n *note) (err er
 			}
 		}
 	}
-	if err := d.replace(d.path(inIncoming, string(id)), deadTmp, deadFile, files[deadFile]); err != nil {
+	if err := d.writeNote(d.path(inIncoming, string(id)), n); err != nil {
 		return err
 	}
 	mark := d.mark(inDead)
@@ -382,10 +385,7 @@ func (d *directory) requeue(e *entry, r *record) error {
 	if err := d.syncPlace(inDead, dead); err != nil {
 		return err
 	}
-	if err := d.fs.Remove(d.at(e, deadFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return d.syncDir(d.at(e))
+	return d.forgetDeath(e)
 }
 
 // remove is one rename; the rest is the trash's, unless that is behind.
@@ -404,7 +404,7 @@ func (d *directory) discard(e *entry) error {
 	err := d.trash.take(e.place(), e.id)
 	if errors.Is(err, fs.ErrNotExist) {
 		if there, serr := d.exists(d.at(e)); !there && serr == nil {
-			d.trash.complain("remove", e.id, fmt.Errorf("the message was removed behind the queue's back: %w", err))
+			d.trash.complain("remove", e.id, removedByOthers(err))
 			err = nil
 		}
 	}

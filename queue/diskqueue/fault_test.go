@@ -67,11 +67,25 @@ func (w *world) options() *Options {
 
 func (w *world) open() {
 	w.t.Helper()
-	q, err := Open(worldSpool, w.options())
+	w.openWith(w.options())
+}
+
+// openWith is open on a disk that was told to fail since its options were made.
+func (w *world) openWith(o *Options) {
+	w.t.Helper()
+	q, err := Open(worldSpool, o)
 	if err != nil {
 		w.t.Fatalf("%s: Open: %v", w.what, err)
 	}
 	w.q = q
+}
+
+// kill ends the process where it is.
+func (w *world) kill() {
+	w.t.Helper()
+	left := w.mem.Crash(crashfs.Kept)
+	w.must(w.q.Close())
+	w.mem = left
 }
 
 func (w *world) errorf(format string, args ...any) {

@@ -333,9 +333,7 @@ func TestABurialThatFailedIsNotFinishedByACrash(t *testing.T) {
 			}
 			_, err = w.lease(time.Minute)
 			w.must(err)
-			left := w.mem.Crash(crashfs.Kept)
-			w.must(w.q.Close())
-			w.mem = left
+			w.kill()
 			w.open()
 			w.offersOnly(what, id, "a@y.example", "b@y.example")
 		})
@@ -394,9 +392,7 @@ func TestAFullDiskOpensWithoutAJournal(t *testing.T) {
 		w.journal = true
 		o := w.options()
 		w.fs.Fail(faultfs.Rule{Op: faultfs.Mkdir, Path: "/journal", Err: syscall.ENOSPC})
-		q, err := Open(worldSpool, o)
-		w.must(err)
-		w.q = q
+		w.openWith(o)
 		if len(w.events.spool()) == 0 {
 			t.Error("nobody was told")
 		}

@@ -11,7 +11,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/incoming-mx/incoming/internal/vfs/crashfs"
 	"github.com/incoming-mx/incoming/internal/vfs/faultfs"
 	"github.com/incoming-mx/incoming/queue"
 )
@@ -174,19 +173,14 @@ func TestOrderOfOpeningAfterAKill(t *testing.T) {
 		r.commit(r.begin(letter))
 		r.next()
 		synctest.Wait()
-		left := r.w.mem.Crash(crashfs.Kept)
-		must(t, r.Close())
-		r.w.mem = left
+		r.w.kill()
 		r.out.Reset()
-		o := r.w.options()
-		r.fs = r.w.fs
-		q, err := Open(worldSpool, o)
-		must(t, err)
-		r.Queue = q
+		r.w.open()
+		r.fs, r.Queue = r.w.fs, r.w.q
 		synctest.Wait()
 		r.write("open")
 		r.fs.Reset()
-		must(t, q.Close())
+		must(t, r.Close())
 		synctest.Wait()
 		r.write("close")
 		r.golden("journal-recovery.golden")

@@ -71,7 +71,7 @@ func (q *Queue) notLeased(e *entry, err error) {
 	switch {
 	case its && errors.Is(err, fs.ErrNotExist):
 		q.schedule.forget(e)
-		q.complain("lease", e.id, fmt.Errorf("the message was removed behind the queue's back: %w", err))
+		q.complain("lease", e.id, removedByOthers(err))
 	case its:
 		q.setAside(e, reason)
 	case kindOf(err) == queue.ErrSick:

@@ -155,10 +155,7 @@ func (r *recovery) buryFile(path, id, as string, why *brokenError) error {
 	}
 	// The reason is there first: without it the next open would take the file for
 	// what nobody was told 250 for.
-	b, err := newNote(queue.KindCorrupt, why.reason, "").encode()
-	if err == nil {
-		err = r.d.replace(r.d.at(e), deadTmp, deadFile, b)
-	}
+	err := r.d.writeNote(r.d.at(e), newNote(queue.KindCorrupt, why.reason, ""))
 	if err == nil {
 		err = r.d.fs.Rename(path, r.d.at(e, as))
 	}
@@ -382,21 +379,12 @@ func (r *recovery) takeIn(p place) {
 			r.bury(s.entry, newNote(queue.KindRejected, s.refused, ""))
 		default:
 			if s.requeued {
-				r.forgetDeath(s.entry)
+				if err := r.d.forgetDeath(s.entry); err != nil {
+					r.report(p, string(s.id), err)
+				}
 			}
 			r.q.schedule.admit(s.entry)
 		}
-	}
-}
-
-// forgetDeath removes the dead.json of a message that was requeued.
-func (r *recovery) forgetDeath(e *entry) {
-	err := r.d.fs.Remove(r.d.at(e, deadFile))
-	if err == nil {
-		err = r.d.syncDir(r.d.at(e))
-	}
-	if err != nil {
-		r.report(e.place(), string(e.id), err)
 	}
 }
 

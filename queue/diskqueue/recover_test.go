@@ -399,14 +399,12 @@ func TestATornRecordIsSetAsideOnceThoughItsBurialWasCutShort(t *testing.T) {
 	e := w.find(torn)
 	path, at, life := e.spot.seg.path, int64(e.spot.off), e.spot.seg.seq
 	w.put(3)
-	left := w.mem.Crash(crashfs.Kept)
-	w.must(w.q.Close())
-	w.mem = left
-	f, err := left.Reopen(path)
+	w.kill()
+	f, err := w.mem.Reopen(path)
 	w.must(err)
 	_, err = f.WriteAt(make([]byte, 200), at) // its header and ID, so that nobody can tell whose it was
 	w.must(errors.Join(err, f.Close()))
-	w.must(left.Mkdir(fmt.Sprintf("%s/incoming/journal-%d-%d", worldSpool, life, at)))
+	w.must(w.mem.Mkdir(fmt.Sprintf("%s/incoming/journal-%d-%d", worldSpool, life, at)))
 	for _, when := range []string{"first", "again"} {
 		w.open()
 		if d := w.q.Depth(); d.Dead != 1 || d.Ready != 2 {

@@ -2,6 +2,7 @@ package diskqueue
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/incoming-mx/incoming/internal/vfs"
 	"github.com/incoming-mx/incoming/queue"
@@ -68,6 +69,12 @@ type store interface {
 type brokenError struct{ reason string }
 
 func (e *brokenError) Error() string { return e.reason }
+
+// removedByOthers is for a message that is gone, as err says, and that we have not
+// removed.
+func removedByOthers(err error) error {
+	return fmt.Errorf("the message was removed behind the queue's back: %w", err)
+}
 
 // syncError marks the failure of a sync: the disk may not hold what was
 // written, whatever it says next time.

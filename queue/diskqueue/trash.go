@@ -182,15 +182,9 @@ func (t *trash) empty(jobs []job) {
 func (t *trash) settle(p place, jobs []job) []job {
 	asked := func(j job) bool { return j.from == p && !j.away }
 	mark := t.d.mark(p)
-	doubtful := 0
-	jobs = slices.DeleteFunc(jobs, func(j job) bool {
-		if !asked(j) || j.mark == mark {
-			return false
-		}
-		doubtful++
-		return true
-	})
-	if doubtful > 0 {
+	all := len(jobs)
+	jobs = slices.DeleteFunc(jobs, func(j job) bool { return asked(j) && j.mark != mark })
+	if doubtful := all - len(jobs); doubtful > 0 {
 		t.complain("empty trash", "", fmt.Errorf("%d of %s are left to the next open, for a sync has failed since they went", doubtful, t.d.path(p)))
 	}
 	if !slices.ContainsFunc(jobs, asked) {

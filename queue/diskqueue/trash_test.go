@@ -43,24 +43,37 @@ func TestTheTrashStaysSmallHoweverFastMessagesGo(t *testing.T) {
 	}
 }
 
+// trashed is a world with a message that was moved to trash/, and is not removed yet.
+func trashed(t *testing.T) (*world, job) {
+	w := newWorld(t, "trash", false)
+	id := w.put(1)
+	gone := job{from: inCommitted, mark: w.q.disk.mark(inCommitted)}
+	var err error
+	gone.name, err = w.q.disk.trash.rename(gone.from, id)
+	w.must(err)
+	return w, gone
+}
+
+// failSyncOf has somebody's sync of a place fail.
+func (w *world) failSyncOf(p place) {
+	w.t.Helper()
+	w.fs.Fail(faultfs.Rule{Op: faultfs.SyncDir, Path: p.dir(), Nth: 1, Err: syscall.EIO})
+	if err := w.q.disk.syncPlace(p, w.q.disk.mark(p)); !errors.Is(err, syscall.EIO) {
+		w.t.Fatalf("%s: the sync: %v", w.what, err)
+	}
+}
+
 // TestWhatLeftBeforeAFailedSyncIsNotRemoved: a power cut may bring it back, which then
 // must be whole. Q05.
 func TestWhatLeftBeforeAFailedSyncIsNotRemoved(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "trash", false)
+	w, gone := trashed(t)
 	defer w.q.Close()
-	id := w.put(1)
 	d := w.q.disk
-	mark := d.mark(inCommitted)
-	name, err := d.trash.rename(inCommitted, id)
-	w.must(err)
-	w.fs.Fail(faultfs.Rule{Op: faultfs.SyncDir, Path: "committed", Nth: 1, Err: syscall.EIO})
-	if err := d.syncPlace(inCommitted, d.mark(inCommitted)); !errors.Is(err, syscall.EIO) {
-		t.Fatalf("the sync: %v", err)
-	}
-	d.trash.empty([]job{{name: name, from: inCommitted, mark: mark}})
+	w.failSyncOf(inCommitted)
+	d.trash.empty([]job{gone})
 	for _, file := range asCommitted {
-		if there, err := d.exists(d.path(inTrash, name, file)); !there {
+		if there, err := d.exists(d.path(inTrash, gone.name, file)); !there {
 			t.Errorf("%s is gone (%v)", file, err)
 		}
 	}
@@ -69,19 +82,12 @@ func TestWhatLeftBeforeAFailedSyncIsNotRemoved(t *testing.T) {
 // TestWhatHasLeftForCertainIsRemovedWhateverFailsLater: it made a well storage sick.
 func TestWhatHasLeftForCertainIsRemovedWhateverFailsLater(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "trash", false)
+	w, gone := trashed(t)
 	defer w.q.Close()
-	id := w.put(1)
 	d := w.q.disk
-	mark := d.mark(inCommitted)
-	name, err := d.trash.rename(inCommitted, id)
-	w.must(err)
 	w.fs.Fail(faultfs.Rule{Op: faultfs.Remove, Path: "/trash/", Nth: 1, Err: syscall.EMFILE})
-	d.trash.empty([]job{{name: name, from: inCommitted, mark: mark}})
-	w.fs.Fail(faultfs.Rule{Op: faultfs.SyncDir, Path: "committed", Nth: 1, Err: syscall.EIO})
-	if err := d.syncPlace(inCommitted, d.mark(inCommitted)); !errors.Is(err, syscall.EIO) {
-		t.Fatalf("the sync: %v", err)
-	}
+	d.trash.empty([]job{gone})
+	w.failSyncOf(inCommitted)
 	d.trash.mu.Lock()
 	again := d.trash.later
 	d.trash.later = nil
@@ -90,7 +96,7 @@ func TestWhatHasLeftForCertainIsRemovedWhateverFailsLater(t *testing.T) {
 		t.Fatalf("%d are tried again", len(again))
 	}
 	d.trash.empty(again)
-	if there, err := d.exists(d.path(inTrash, name)); there || err != nil {
+	if there, err := d.exists(d.path(inTrash, gone.name)); there || err != nil {
 		t.Errorf("it is there (%v)", err)
 	}
 	w.must(w.q.well())

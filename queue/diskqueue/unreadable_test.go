@@ -60,6 +60,20 @@ func (w *world) dead() queue.Entry {
 	return all[0]
 }
 
+// churn commits 60 messages and ends them, so that segments end and are emptied, and
+// waits until that is synced.
+func (w *world) churn() {
+	w.t.Helper()
+	const most = 60
+	w.must(w.fill(most))
+	for range most {
+		l, err := w.lease(time.Minute)
+		w.must(err)
+		w.must(l.Ack(context.Background()))
+	}
+	time.Sleep(3 * syncWithin)
+}
+
 // TestARejectedMessageThatCannotBeReadIsBuriedAlone: one bad sector made the whole
 // spool sick, and again each time that the message was refused. Q07.
 func TestARejectedMessageThatCannotBeReadIsBuriedAlone(t *testing.T) {
@@ -113,13 +127,7 @@ func TestADamagedMessageIsNotDeliveredAgain(t *testing.T) {
 		w.must(err)
 		e := w.find(id)
 		w.damage(w.spotOf(id))
-		w.must(w.fill(60))
-		for range 60 { // so that its segment is emptied
-			l, err := w.lease(time.Minute)
-			w.must(err)
-			w.must(l.Ack(ctx))
-		}
-		time.Sleep(3 * syncWithin)
+		w.churn() // so that its segment is emptied
 		synctest.Wait()
 		if _, doubted := w.q.journal.doubted.Load(e.spot); !doubted {
 			t.Fatal("nobody tried to move the message")
@@ -144,25 +152,15 @@ func TestWhatCouldNotBeSetAsideIsAtTheNextOpen(t *testing.T) {
 		id := w.put(1)
 		at := w.spotOf(id)
 		w.put(2) // by then the first is on the disk
-		left := w.mem.Crash(crashfs.Kept)
-		w.must(w.q.Close())
-		w.mem = left
+		w.kill()
 		w.damage(at)
 		o := w.options()
 		w.fs.Fail(faultfs.Rule{Op: faultfs.Mkdir, Path: string(id), Err: syscall.ENOSPC})
-		var err error
-		w.q, err = Open(worldSpool, o)
-		w.must(err)
+		w.openWith(o)
 		l, err := w.lease(time.Minute)
 		w.must(err)
 		w.must(l.Ack(ctx)) // so that nothing counts in the segment
-		w.must(w.fill(60))
-		for range 60 {
-			l, err := w.lease(time.Minute)
-			w.must(err)
-			w.must(l.Ack(ctx))
-		}
-		time.Sleep(3 * syncWithin)
+		w.churn()
 		w.must(w.q.Close())
 		w.open()
 		defer w.q.Close()
@@ -469,32 +467,21 @@ func TestOpenKeepsNoFileOpenThatIsNoSegment(t *testing.T) {
 // Q07.
 func TestWhatTheDiskDidNotGiveBackIsThereAtTheNextOpen(t *testing.T) {
 	t.Parallel()
-	ctx := context.Background()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "what the disk did not give back", true)
 		id := w.put(1)
-		left := w.mem.Crash(crashfs.Kept)
-		w.must(w.q.Close())
-		w.mem = left
+		w.kill()
 		o := w.options()
 		reads := make(map[string]int)
 		w.fs.Fail(faultfs.Rule{Op: faultfs.Read, Path: ".seg", Err: syscall.EIO, Match: func(c faultfs.Call) bool {
 			reads[c.Path]++
 			return reads[c.Path] > 1 && c.Path == worldSpool+"/journal/"+segmentName(1) // its header can be read
 		}})
-		var err error
-		w.q, err = Open(worldSpool, o)
-		w.must(err)
+		w.openWith(o)
 		if w.events.count(segmentName(1), "input/output error") == 0 {
 			t.Errorf("the hook was told %v", w.events.spool())
 		}
-		w.must(w.fill(60))
-		for range 60 {
-			l, err := w.lease(time.Minute)
-			w.must(err)
-			w.must(l.Ack(ctx))
-		}
-		time.Sleep(3 * syncWithin)
+		w.churn()
 		w.must(w.q.Close())
 		w.open()
 		w.offersOnly("the next open", id, "a@y.example", "b@y.example")
@@ -518,8 +505,7 @@ func TestASegmentIsSetAsideWithItsReason(t *testing.T) {
 			if full {
 				w.fs.Fail(faultfs.Rule{Op: faultfs.Create, Path: deadTmp, Err: syscall.ENOSPC})
 			}
-			w.q, err = Open(worldSpool, o)
-			w.must(err)
+			w.openWith(o)
 			if full {
 				w.must(w.q.Close())
 			}
@@ -545,17 +531,14 @@ func TestAHoleInTheLastRecordIsNotCalledIncomplete(t *testing.T) {
 		if at := w.spotOf(id); at.off >= 2*block || at.off+at.n <= 2*block {
 			t.Fatalf("it lies at %d, %d octets", at.off, at.n)
 		}
-		left := w.mem.Crash(crashfs.Kept)
-		w.must(w.q.Close())
-		w.mem = left
+		w.kill()
 		o := w.options()
 		reads := 0
 		w.fs.Fail(faultfs.Rule{Op: faultfs.Read, Path: segmentName(1), Err: syscall.EIO, Match: func(faultfs.Call) bool {
 			reads++
 			return reads == 3 || reads == 4+2 // behind the header and the trailer: all of it, and the third of its blocks
 		}})
-		w.q, err = Open(worldSpool, o)
-		w.must(err)
+		w.openWith(o)
 		defer w.q.Close()
 		if e := w.dead(); e.ID != id || e.Dead.Reason == incomplete {
 			t.Errorf("%s: %+v", e.ID, e.Dead)
@@ -584,30 +567,23 @@ func TestWhatIsSaidOfAMessageThatCannotBeReadIsKept(t *testing.T) {
 			_, err := w.lease(time.Minute)
 			w.must(err)
 		}
-		churn := func() {
-			w.must(w.fill(60))
-			for l, err := w.lease(time.Second); err == nil; l, err = w.lease(time.Second) {
-				w.must(l.Ack(ctx))
-			}
-			time.Sleep(3 * syncWithin)
-		}
-		churn() // so that what is said lies elsewhere
-		left := w.mem.Crash(crashfs.Kept)
-		w.must(w.q.Close())
-		w.mem = left
+		l, err = w.lease(time.Minute) // the one behind them
+		w.must(err)
+		w.must(l.Ack(ctx))
+		w.churn() // so that what is said lies elsewhere
+		w.kill()
 		o := w.options()
 		reads := 0
 		w.fs.Fail(faultfs.Rule{Op: faultfs.Read, Path: path, Err: syscall.EIO, Match: func(faultfs.Call) bool {
 			reads++
 			return reads > 1 // all but the header
 		}})
-		w.q, err = Open(worldSpool, o)
-		w.must(err)
+		w.openWith(o)
 		if d := w.q.Depth(); d.Live() != 0 {
 			t.Fatalf("%+v", d)
 		}
 		for range 5 {
-			churn()
+			w.churn()
 		}
 		w.must(w.q.Close())
 		w.open()

@@ -88,9 +88,9 @@ func measurements() []measurement {
 	}
 }
 
-func names() []string {
+func names(of []measurement) []string {
 	var all []string
-	for _, m := range measurements() {
+	for _, m := range of {
 		all = append(all, m.name)
 	}
 	return all
@@ -221,26 +221,21 @@ func (b *bench) measure(ctx context.Context) (*page, error) {
 }
 
 // make makes measurements, one after the other, until one fails or the time is over.
-func (b *bench) make(ctx context.Context, p *page, wanted []measurement) (err error) {
-	for _, m := range wanted {
-		if err != nil {
-			p.missing = append(p.missing, m.name)
-			continue
-		}
+func (b *bench) make(ctx context.Context, p *page, wanted []measurement) error {
+	for i, m := range wanted {
 		began := time.Now()
-		s, merr := m.run(ctx, b)
-		if merr != nil {
+		s, err := m.run(ctx, b)
+		if err != nil {
 			if ctx.Err() != nil {
-				merr = errors.Join(context.Cause(ctx), merr)
+				err = errors.Join(context.Cause(ctx), err)
 			}
-			err = fmt.Errorf("%s: %w", m.name, merr)
-			p.missing = append(p.missing, m.name)
-			continue
+			p.missing = names(wanted[i:])
+			return fmt.Errorf("%s: %w", m.name, err)
 		}
 		b.progress("%s: done in %.0f s", m.name, time.Since(began).Seconds())
 		p.sections = append(p.sections, s)
 	}
-	return err
+	return nil
 }
 
 // progress tells whoever waits how far it is.

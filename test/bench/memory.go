@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 )
 
 // grown is the memory of a process before and with something.
@@ -102,9 +101,7 @@ func (b *bench) idleTurn(ctx context.Context, srv server, secure bool) (g grown,
 		if err != nil {
 			return err
 		}
-		select {
-		case <-time.After(b.settle):
-		case <-ctx.Done():
+		if !pause(ctx, b.settle) {
 			return ctx.Err()
 		}
 		g.with, err = resident(r.pid, "VmRSS")

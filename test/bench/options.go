@@ -32,7 +32,7 @@ func parse(args []string) (options, error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.BoolVar(&o.quick, "quick", false, "end within two minutes: fewer combinations, and other defaults for what is not given")
 	fs.BoolVar(&o.write, "write", false, "write docs/benchmarks.md and docs/benchmarks.svg too; not together with -only")
-	fs.StringVar(&only, "only", "", "the measurements to make, with commas between: "+strings.Join(names(), ","))
+	fs.StringVar(&only, "only", "", "the measurements to make, with commas between: "+strings.Join(names(measurements()), ","))
 	fs.StringVar(&o.dir, "dir", "", "where the servers keep their messages (default: a temporary directory)")
 	fs.StringVar(&o.against, "against", "", "a commit: guards measures the daemon that it builds beside this one, as both come")
 	fs.StringVar(&o.note, "note", "", "what a reader of the page should know of this run")
@@ -79,8 +79,8 @@ func (o *options) hurry(fs *flag.FlagSet) {
 
 func (o *options) check() error {
 	for _, name := range o.only {
-		if !slices.Contains(names(), name) {
-			return fmt.Errorf("no measurement %q; there are %s", name, strings.Join(names(), ", "))
+		if !slices.Contains(names(measurements()), name) {
+			return fmt.Errorf("no measurement %q; there are %s", name, strings.Join(names(measurements()), ", "))
 		}
 	}
 	switch {
