@@ -320,11 +320,9 @@ func TestUserAndPasswordOfTheURLAreBasicAuthorization(t *testing.T) {
 func TestSecretsOfTheURLAreNeverShown(t *testing.T) {
 	t.Parallel()
 	rc := newReceiver(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
-	closed := httptest.NewServer(nil)
-	closed.Close()
 	var logs bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&logs, nil))
-	for _, base := range []string{rc.URL, closed.URL} {
+	for _, base := range []string{rc.URL, "http://127.0.0.1:1"} {
 		url := strings.Replace(base, "http://", "http://user:hunter2@", 1) + "/path?token=hunter2"
 		err := newAdapter(t, Config{URL: url, Logger: log}).Deliver(context.Background(), message(plainEntry("A"), text))
 		if err == nil || strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "user") ||

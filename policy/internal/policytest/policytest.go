@@ -68,12 +68,9 @@ func Program(tb testing.TB, h http.HandlerFunc) string {
 	return s.URL
 }
 
-// Gone is the URL of a program that has ended.
-func Gone() string {
-	s := httptest.NewServer(http.NotFoundHandler())
-	s.Close()
-	return s.URL
-}
+// Gone is the URL of a program that does not run. Its port is one that no test is given:
+// that of a server which has ended may be another one's by now.
+func Gone() string { return "http://127.0.0.1:1" }
 
 // Says answers with a body.
 func Says(body string) http.HandlerFunc {
