@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/incoming-mx/incoming/internal/vfs/crashfs"
 	"github.com/incoming-mx/incoming/queue"
 )
 
@@ -31,6 +32,30 @@ func killedOptions(journal bool) Options {
 		o.segment = 256 << 10
 	}
 	return o
+}
+
+// TestAKillInTheFirstStartLosesNothing that is accepted after it: the name of the spool
+// itself was made and not synced, and no later start synced it. Q01.
+func TestAKillInTheFirstStartLosesNothing(t *testing.T) {
+	t.Parallel()
+	for _, journal := range []bool{false, true} {
+		for at, whole := 1, false; !whole; at++ {
+			w := &world{t: t, what: fmt.Sprintf("journal %t, change %d", journal, at), journal: journal, mem: crashfs.New(), kept: map[queue.ID]string{}}
+			w.mem.CutAt(at)
+			q, err := Open(worldSpool, w.options())
+			if whole = err == nil; whole {
+				_ = q.Close() // nothing that this does reaches the disk
+			}
+			w.mem.Kill()
+			w.open()
+			id := w.put(1)
+			left := w.mem.Crash(crashfs.Lost)
+			w.must(w.q.Close())
+			w.mem = left
+			w.open()
+			w.offersOnly(w.what, id, "a@y.example", "b@y.example")
+		}
+	}
 }
 
 // TestToBeKilled is that process: it commits, leases, retries, buries and acks

@@ -110,6 +110,9 @@ func newQueue(dir string, o Options, lock io.Closer) *Queue {
 
 // start brings the spool into order and begins the work in the background.
 func (q *Queue) start() error {
+	if err := q.syncOwnName(); err != nil {
+		return err
+	}
 	for _, p := range []place{inIncoming, inCommitted, inProcessing, inDead, inTrash} {
 		if err := makeDirs(q.fs, q.disk.path(p)); err != nil {
 			return err
@@ -178,6 +181,21 @@ func (q *Queue) syncNames() error {
 		}
 	}
 	return nil
+}
+
+// syncOwnName makes certain that the spool itself is there after a power cut, unless an
+// earlier start came further than that: whoever made it, an operator or a process that
+// was killed, may not have synced it. A directory that is not ours to read is others'
+// to sync.
+func (q *Queue) syncOwnName() error {
+	if there, err := q.disk.exists(q.disk.path(inIncoming)); there || err != nil {
+		return err
+	}
+	err := q.disk.syncDir(filepath.Dir(q.dir))
+	if errors.Is(err, fs.ErrPermission) || isNoSpace(err) {
+		return nil
+	}
+	return err
 }
 
 // makeDirs makes a directory with all above it, durably.
