@@ -221,7 +221,9 @@ func TestAHeldAdapterIsTriedWithTheMessagesOfThoseWhoWait(t *testing.T) {
 	t.Parallel()
 	onBackend(t, delivery.Config{}, func(t *testing.T, r *rig, b *backend) {
 		decide := func() string {
-			return decided(t, r.pool.Decide(t.Context(), r.leased(), delivery.Acceptance{Mode: delivery.Sync}))
+			got := decided(t, r.pool.Decide(t.Context(), r.leased(), delivery.Acceptance{Mode: delivery.Sync}))
+			synctest.Wait() // the sender does not wait until it is counted
+			return got
 		}
 		for range holdAfter {
 			decide()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -62,8 +63,10 @@ func (p *Pool) land(ctx context.Context, a *attempt, err error) {
 		a.verdict <- p.refuse(ctx, a, &j, &r, err)
 	case a.decision != nil:
 		// What is accepted stays so, whatever becomes of the rest: a sender does
-		// not wait for the queue to write that it is done.
+		// not wait for the queue to write that it is done. He runs first, then: else
+		// he waits for all that follows, 40 µs more than for a commit in place of 16.
 		a.verdict <- nil
+		runtime.Gosched()
 		p.carryOut(ctx, a, &j, &r, err)
 	default:
 		p.carryOut(ctx, a, &j, &r, err)

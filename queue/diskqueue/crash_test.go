@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -647,18 +648,18 @@ func TestNoPowerCutLosesWhatIsOnAFullDisk(t *testing.T) {
 // cutEverywhere cuts the power after each step-th change, and opens by the
 // options of then what each fate leaves.
 func (p plot) cutEverywhere(t *testing.T, then plot, step int) {
-	n := p.length(t)
-	for cut := range cuts(n, step) {
+	p.cutEach(t, step, func(cut int) error {
 		fs, messages := p.runTo(cut)
 		for name, fate := range fates(6) {
 			left := fs.Crash(fate)
 			before := left.String()
 			if err := errors.Join(then.checkIndex(fs.Crash(fate)), then.check(left, messages)); err != nil {
-				t.Fatalf("cut after change %d, %s: %v\nthe last changes:\n%s\nthe disk:\n%s",
-					cut, name, err, strings.Join(lastOf(fs.Calls(), 12), "\n"), before)
+				return fmt.Errorf("%s: %w\nthe last changes:\n%s\nthe disk:\n%s",
+					name, err, strings.Join(lastOf(fs.Calls(), 12), "\n"), before)
 			}
 		}
-	}
+		return nil
+	})
 }
 
 func TestNoSecondPowerCutDuringRecoveryLosesIt(t *testing.T) {
@@ -689,8 +690,7 @@ func TestNoSecondPowerCutLosesWhatIsOnAFullDisk(t *testing.T) {
 // cutTwice cuts the power after each step-th change, and again after each
 // change of the recovery by the options of then.
 func (p plot) cutTwice(t *testing.T, then plot, step int) {
-	n := p.length(t)
-	for cut := range cuts(n, step) {
+	p.cutEach(t, step, func(cut int) error {
 		fs, messages := p.runTo(cut)
 		for name, fate := range fates(1) {
 			whole := fs.Crash(fate)
@@ -702,13 +702,38 @@ func (p plot) cutTwice(t *testing.T, then plot, step int) {
 				for name2, fate2 := range fates(1) {
 					again := left.Crash(fate2)
 					if err := then.check(again, messages); err != nil {
-						t.Fatalf("cut after change %d (%s), then after change %d of recovery (%s): %v\nrecovery:\n%s\nfirst:\n%s\nthen:\n%s",
-							cut, name, second, name2, err, strings.Join(left.Calls(), "\n"), dumpJournal(fs.Crash(fate), crashSpool), dumpJournal(left.Crash(fate2), crashSpool))
+						return fmt.Errorf("%s, then after change %d of recovery, %s: %w\nrecovery:\n%s\nfirst:\n%s\nthen:\n%s",
+							name, second, name2, err, strings.Join(left.Calls(), "\n"), dumpJournal(fs.Crash(fate), crashSpool), dumpJournal(left.Crash(fate2), crashSpool))
 					}
 				}
 			}
 		}
+		return nil
+	})
+}
+
+// cutEach has f cut the power after each step-th change, some at a time, until it fails.
+func (p plot) cutEach(t *testing.T, step int, f func(cut int) error) {
+	n := p.length(t)
+	each := make(chan int)
+	var working sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		working.Go(func() {
+			for cut := range each {
+				if t.Failed() {
+					continue
+				}
+				if err := f(cut); err != nil {
+					t.Errorf("cut after change %d, %v", cut, err)
+				}
+			}
+		})
 	}
+	for cut := range cuts(n, step) {
+		each <- cut
+	}
+	close(each)
+	working.Wait()
 }
 
 // cuts yields each step-th of n changes, from one that is drawn anew each time;
