@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -50,6 +51,13 @@ type attempt struct {
 	began  time.Time
 	cancel context.CancelFunc
 	timer  *time.Timer
+}
+
+// answer tells the sender who waits for it the verdict, and lets him run first: else he
+// waits for all that comes after, 40 µs more than for a commit in place of 16.
+func (a *attempt) answer(verdict error) {
+	a.verdict <- verdict
+	runtime.Gosched()
 }
 
 // wasAbandoned is false for no attempt.

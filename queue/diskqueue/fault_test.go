@@ -48,16 +48,21 @@ type world struct {
 }
 
 const (
-	worldSpool   = "/spool"
+	worldSpool   = "/data/spool"
 	worldSegment = 16 << 10
 )
 
 var received = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func newWorld(t *testing.T, what string, journal bool) *world {
-	w := &world{t: t, what: what, journal: journal, mem: crashfs.New(), kept: map[queue.ID]string{}}
+	w := emptyWorld(t, what, journal)
 	w.open()
 	return w
+}
+
+// emptyWorld has no spool yet.
+func emptyWorld(t *testing.T, what string, journal bool) *world {
+	return &world{t: t, what: what, journal: journal, mem: crashfs.New(), kept: map[queue.ID]string{}}
 }
 
 func (w *world) options() *Options {
@@ -83,7 +88,13 @@ func (w *world) openWith(o *Options) {
 // kill ends the process where it is.
 func (w *world) kill() {
 	w.t.Helper()
-	left := w.mem.Crash(crashfs.Kept)
+	w.crash(crashfs.Kept)
+}
+
+// crash cuts the power.
+func (w *world) crash(fate crashfs.Fate) {
+	w.t.Helper()
+	left := w.mem.Crash(fate)
 	w.must(w.q.Close())
 	w.mem = left
 }

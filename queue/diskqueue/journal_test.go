@@ -380,9 +380,7 @@ func TestARequeuedMessageDoesNotComeBackAsItWasBeforeItsBurial(t *testing.T) {
 			l, err = w.lease(time.Minute)
 			w.must(err)
 			w.must(errors.Join(l.Settle(ctx, []queue.Outcome{{Recipient: "a@y.example"}}), l.Ack(ctx)))
-			left := w.mem.Crash(crashfs.NamesKept)
-			w.must(w.q.Close())
-			w.mem = left
+			w.crash(crashfs.NamesKept)
 			w.open()
 			defer w.q.Close()
 			if e, err := w.q.Get(ctx, id); !errors.Is(err, queue.ErrNotFound) {

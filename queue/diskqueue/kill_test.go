@@ -35,12 +35,12 @@ func killedOptions(journal bool) Options {
 }
 
 // TestAKillInTheFirstStartLosesNothing that is accepted after it: the name of the spool
-// itself was made and not synced, and no later start synced it. Q01.
+// itself, or of what it is in, was made and not synced, and no later start synced it. Q01.
 func TestAKillInTheFirstStartLosesNothing(t *testing.T) {
 	t.Parallel()
 	for _, journal := range []bool{false, true} {
 		for at, whole := 1, false; !whole; at++ {
-			w := &world{t: t, what: fmt.Sprintf("journal %t, change %d", journal, at), journal: journal, mem: crashfs.New(), kept: map[queue.ID]string{}}
+			w := emptyWorld(t, fmt.Sprintf("journal %t, change %d", journal, at), journal)
 			w.mem.CutAt(at)
 			q, err := Open(worldSpool, w.options())
 			if whole = err == nil; whole {
@@ -49,9 +49,7 @@ func TestAKillInTheFirstStartLosesNothing(t *testing.T) {
 			w.mem.Kill()
 			w.open()
 			id := w.put(1)
-			left := w.mem.Crash(crashfs.Lost)
-			w.must(w.q.Close())
-			w.mem = left
+			w.crash(crashfs.Lost)
 			w.open()
 			w.offersOnly(w.what, id, "a@y.example", "b@y.example")
 		}

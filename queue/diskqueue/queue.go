@@ -110,9 +110,6 @@ func newQueue(dir string, o Options, lock io.Closer) *Queue {
 
 // start brings the spool into order and begins the work in the background.
 func (q *Queue) start() error {
-	if err := q.syncOwnName(); err != nil {
-		return err
-	}
 	for _, p := range []place{inIncoming, inCommitted, inProcessing, inDead, inTrash} {
 		if err := makeDirs(q.fs, q.disk.path(p)); err != nil {
 			return err
@@ -183,41 +180,41 @@ func (q *Queue) syncNames() error {
 	return nil
 }
 
-// syncOwnName makes certain that the spool itself is there after a power cut, unless an
-// earlier start came further than that: whoever made it, an operator or a process that
-// was killed, may not have synced it. A directory that is not ours to read is others'
-// to sync.
-func (q *Queue) syncOwnName() error {
-	if there, err := q.disk.exists(q.disk.path(inIncoming)); there || err != nil {
-		return err
+// makeDirs makes a directory with all above it, durably. What the first of them is made
+// in is synced too: whoever made that, an operator or a process that was killed, may not
+// have done it. A directory that is not ours to read is others' to sync.
+func makeDirs(fsys vfs.FS, dir string) error {
+	var missing []string
+	there := dir
+	for {
+		st, err := fsys.Stat(there)
+		if err == nil && st.Mode()&fs.ModeSymlink == 0 && !st.IsDir() { // a symlink is one to a directory, or else the next call on it fails
+			return &fs.PathError{Op: "mkdir", Path: there, Err: errors.New("there is something that is not a directory")}
+		}
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		missing = append(missing, there)
+		there = filepath.Dir(there)
 	}
-	err := q.disk.syncDir(filepath.Dir(q.dir))
-	if errors.Is(err, fs.ErrPermission) || isNoSpace(err) {
+	if len(missing) == 0 {
 		return nil
 	}
-	return err
-}
-
-// makeDirs makes a directory with all above it, durably.
-func makeDirs(fsys vfs.FS, dir string) error {
-	st, err := fsys.Stat(dir)
-	if err == nil && st.Mode()&fs.ModeSymlink != 0 {
-		return nil // to a directory, or else the next call on it fails
-	}
-	if err == nil && !st.IsDir() {
-		return &fs.PathError{Op: "mkdir", Path: dir, Err: errors.New("there is something that is not a directory")}
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
+	if err := fsys.SyncDir(filepath.Dir(there)); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	parent := filepath.Dir(dir)
-	if err := makeDirs(fsys, parent); err != nil {
-		return err
+	for _, dir := range slices.Backward(missing) {
+		if err := fsys.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		if err := fsys.SyncDir(filepath.Dir(dir)); err != nil {
+			return err
+		}
 	}
-	if err := fsys.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return fsys.SyncDir(parent)
+	return nil
 }
 
 func takeLock(fsys vfs.FS, dir string, exclusive bool) (io.Closer, error) {

@@ -61,7 +61,7 @@ func (w *world) dead() queue.Entry {
 }
 
 // churn commits 60 messages and ends them, so that segments end and are emptied, and
-// waits until that is synced.
+// waits, by the clock of its bubble, until that is synced.
 func (w *world) churn() {
 	w.t.Helper()
 	const most = 60
